@@ -69,7 +69,9 @@ class CheckpointMismatch(CheckpointError):
 
     code = "checkpoint_mismatch"
 
-    def __init__(self, where: str, *, missing: Sequence[str] = (), extra: Sequence[str] = ()) -> None:
+    def __init__(
+        self, where: str, *, missing: Sequence[str] = (), extra: Sequence[str] = ()
+    ) -> None:
         super().__init__(
             f"{where}: {_listed('missing', missing)}{_listed('unexpected', extra)}"
             "every tensor must be accounted for; nothing was loaded."

@@ -66,8 +66,8 @@ class Conversation:
     @classmethod
     def ask(cls, question: str, *images: Image) -> "Conversation":
         """The common case: pictures, then a question, in one user turn."""
-        parts = (*(ImagePart(image) for image in images), TextPart(question))
-        return cls((Turn("user", parts),))
+        pictures = tuple(ImagePart(image) for image in images)
+        return cls((Turn("user", (*pictures, TextPart(question))),))
 
     @property
     def images(self) -> tuple[Image, ...]:

@@ -1,0 +1,119 @@
+"""Packed attention behind one interface: what may look at what, and who computes it.
+
+Each answer's queries see the prompt and, causally, the answer itself. A back-end turns the spans
+of a batch into a plan once, and every layer reuses it. The stock modules of transformers call us
+through their attention interface, so no model code is patched.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from rm_core import attention_sdpa, attention_varlen
+from rm_core.errors import UnknownName
+from rm_core.packing import GroupSpan
+
+# The stock vision tower hands over all windows in one call only to a name with "flash" in it;
+# to any other it calls once per window, which is what makes its CPU path slow.
+NAME = "vlrm_packed_flash"
+
+
+class Plan(Protocol):
+    """A batch's attention layout, ready for one back-end."""
+
+    def attend(self, q_THD: Tensor, k_TKD: Tensor, v_TKD: Tensor, scale: float) -> Tensor: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """`plan` lays out the decoder's spans, `windows` the vision tower's equal blocks."""
+
+    plan: Callable[[Sequence[GroupSpan], torch.device], Plan]
+    windows: Callable[[Tensor], Plan]
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DensePlan:
+    """The reference: one full mask over the whole row. Quadratic; for tests."""
+
+    mask_TT: Tensor
+
+    def attend(self, q_THD: Tensor, k_TKD: Tensor, v_TKD: Tensor, scale: float) -> Tensor:
+        heads = q_THD.shape[1] // k_TKD.shape[1]
+        q, k, v = (
+            x.transpose(0, 1)
+            for x in (q_THD, k_TKD.repeat_interleave(heads, 1), v_TKD.repeat_interleave(heads, 1))
+        )
+        weights = (q @ k.transpose(1, 2) * scale).masked_fill(~self.mask_TT, float("-inf"))
+        return (weights.softmax(-1) @ v).transpose(0, 1)
+
+
+def dense_plan(spans: Sequence[GroupSpan], device: torch.device) -> DensePlan:
+    size = spans[-1].start + spans[-1].length
+    mask_TT = torch.zeros(size, size, dtype=torch.bool)
+    for span in spans:
+        prefix = slice(span.start, span.start + span.prefix)
+        mask_TT[prefix, prefix] = _causal(span.prefix)
+        for start, length in zip(span.answer_starts(), span.answers, strict=True):
+            answer = slice(start, start + length)
+            mask_TT[answer, prefix] = True
+            mask_TT[answer, answer] = _causal(length)
+    return DensePlan(mask_TT.to(device))
+
+
+def dense_windows(cu_seqlens: Tensor) -> DensePlan:
+    lengths = cu_seqlens.diff()
+    block = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
+    return DensePlan(block[:, None] == block[None, :])
+
+
+BACKENDS: dict[str, Backend] = {
+    "sdpa": Backend(attention_sdpa.plan, attention_sdpa.windows, ("cpu", "cuda")),
+    "varlen": Backend(attention_varlen.plan, attention_varlen.windows, ("cuda",)),
+    "reference": Backend(dense_plan, dense_windows, ("cpu", "cuda")),
+}
+
+
+def choose(name: str, device: torch.device, dtype: torch.dtype) -> str:
+    """`auto` -> the fastest back-end for this device and dtype; any other name must exist here."""
+    if name == "auto":
+        half = dtype in (torch.bfloat16, torch.float16)
+        return "varlen" if device.type == "cuda" and half else "sdpa"
+    fitting = [key for key, backend in BACKENDS.items() if device.type in backend.devices]
+    if name not in fitting:
+        raise UnknownName(f"attention back-end for {device.type}", name, ["auto", *fitting])
+    return name
+
+
+def packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float,
+    backend: Backend,
+    plan: Plan | None = None,
+    cu_seq_lens_q: Tensor | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention interface: query (1, heads, T, head size) -> (1, T, heads, size)."""
+    del module, attention_mask
+    if plan is None:
+        assert cu_seq_lens_q is not None, "neither a decoder plan nor vision windows were given"
+        plan = backend.windows(cu_seq_lens_q)
+    q_THD, k_TKD, v_TKD = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))
+    return plan.attend(q_THD, k_TKD, v_TKD, scaling).unsqueeze(0), None
+
+
+def _causal(size: int) -> Tensor:
+    return torch.ones(size, size, dtype=torch.bool).tril()
+
+
+ALL_ATTENTION_FUNCTIONS.register(NAME, packed_attention)

@@ -1,0 +1,78 @@
+"""Packed attention by the variable-length flash kernel of torch: one call for a whole batch.
+
+Queries stay as they are; keys and values are gathered to `[prefix, prefix + answer 1, ...]`, so
+that each answer meets its prompt. The causal mask is aligned to the end of the keys.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.attention.varlen import varlen_attn
+
+from rm_core.packing import GroupSpan
+
+CAUSAL, FULL = (-1, 0), (-1, -1)
+
+
+@dataclass(frozen=True, slots=True)
+class VarlenPlan:
+    """Segment bounds of queries and keys, and which row each key is read from."""
+
+    cu_q: Tensor  # int32
+    cu_k: Tensor  # int32
+    max_q: int
+    max_k: int
+    key_rows: Tensor | None
+    window: tuple[int, int]
+
+    def attend(self, q_THD: Tensor, k_TKD: Tensor, v_TKD: Tensor, scale: float) -> Tensor:
+        if self.key_rows is not None:
+            k_TKD, v_TKD = k_TKD[self.key_rows], v_TKD[self.key_rows]
+        out = varlen_attn(
+            q_THD.contiguous(),
+            k_TKD.contiguous(),
+            v_TKD.contiguous(),
+            self.cu_q,
+            self.cu_k,
+            self.max_q,
+            self.max_k,
+            scale=scale,
+            window_size=self.window,
+            enable_gqa=q_THD.shape[1] != k_TKD.shape[1],
+        )
+        assert isinstance(out, Tensor)
+        return out
+
+
+def plan(spans: Sequence[GroupSpan], device: torch.device) -> VarlenPlan:
+    """Lay out the decoder's attention for these groups."""
+    q_lengths: list[int] = []
+    key_rows: list[Tensor] = []
+    for span in spans:
+        prefix = torch.arange(span.start, span.start + span.prefix)
+        q_lengths += [span.prefix, *span.answers]
+        key_rows.append(prefix)
+        for start, length in zip(span.answer_starts(), span.answers, strict=True):
+            key_rows.append(torch.cat([prefix, torch.arange(start, start + length)]))
+    k_lengths = [len(rows) for rows in key_rows]
+    return VarlenPlan(
+        cu_q=_bounds(q_lengths).to(device),
+        cu_k=_bounds(k_lengths).to(device),
+        max_q=max(q_lengths),
+        max_k=max(k_lengths),
+        key_rows=torch.cat(key_rows).to(device),
+        window=CAUSAL,
+    )
+
+
+def windows(cu_seqlens: Tensor) -> VarlenPlan:
+    """Lay out the vision tower's attention: its windows are the segments."""
+    longest = int(cu_seqlens.diff().max())
+    cu = cu_seqlens.to(torch.int32)
+    return VarlenPlan(cu, cu, longest, longest, key_rows=None, window=FULL)
+
+
+def _bounds(lengths: Sequence[int]) -> Tensor:
+    return torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
