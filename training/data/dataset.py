@@ -1,0 +1,121 @@
+"""A stage's data as a pure function of the step, so that resuming needs no bookkeeping.
+
+The order is fixed by the seed before the first step: which source each group comes from, and
+which of its rows. Any worker can then prepare any step, and prepares the same one.
+"""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rm_core.encode import EncodedGroup, Encoder
+from rm_core.errors import InvalidInput
+from rm_core.types import ScoreGroup
+from training.data.records import Preference
+
+
+class Source(Protocol):
+    """Preferences by number: a folder has so many rows, a generator has no end (`size` None)."""
+
+    @property
+    def size(self) -> int | None: ...
+
+    def row(self, index: int) -> Preference: ...
+
+
+@dataclass(frozen=True)
+class Row:
+    """One preference, encoded."""
+
+    task: str
+    encoded: EncodedGroup
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The rows of one optimiser step, and those that were refused, as (id, reason)."""
+
+    step: int
+    rows: tuple[Row, ...]
+    refused: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Order:
+    """For each position of a stage: the source, and how many rows of it came before."""
+
+    source_of: NDArray[np.int32]
+    turn: NDArray[np.int64]
+    seed: int
+
+    @classmethod
+    def draw(cls, weights: Sequence[float], total: int, seed: int) -> "Order":
+        shares = np.array(weights) / np.sum(weights)
+        drawn = np.random.default_rng(seed).choice(len(weights), size=total, p=shares)
+        turn = np.empty(total, np.int64)
+        for number in range(len(weights)):
+            mine = drawn == number
+            turn[mine] = np.arange(mine.sum())
+        return cls(drawn.astype(np.int32), turn, seed)
+
+    def pick(self, position: int, sizes: Sequence[int | None]) -> tuple[int, int]:
+        """(source, row): every row of a folder once an epoch, each epoch in another order."""
+        number, turn = int(self.source_of[position]), int(self.turn[position])
+        size = sizes[number]
+        if size is None:
+            return number, turn
+        epoch, place = divmod(turn, size)
+        return number, int(_shuffled(size, self.seed, number, epoch)[place])
+
+
+@lru_cache(maxsize=64)
+def _shuffled(size: int, seed: int, number: int, epoch: int) -> NDArray[np.int64]:
+    return np.random.default_rng((seed, number, epoch)).permutation(size)
+
+
+@dataclass(frozen=True)
+class StageData:
+    """Everything a worker needs to prepare any step of a stage."""
+
+    sources: tuple[Source, ...]
+    order: Order
+    encoder: Encoder
+    batch: int
+    max_tokens: int
+
+    def prepare(self, step: int) -> Batch:
+        """Rows through the same encoder as serving; a row too long is left out by name."""
+        rows: list[Row] = []
+        refused: list[tuple[str, str]] = []
+        for position in range(step * self.batch, (step + 1) * self.batch):
+            preference = self._row(position)
+            try:
+                rows.append(Row(preference.task, self._encode(preference)))
+            except InvalidInput as error:
+                refused.append((preference.id, error.message))
+        return Batch(step, tuple(rows), tuple(refused))
+
+    def _row(self, position: int) -> Preference:
+        number, row = self.order.pick(position, [source.size for source in self.sources])
+        return self.sources[number].row(row)
+
+    def _encode(self, preference: Preference) -> EncodedGroup:
+        encoded = self.encoder.encode(as_group(preference))
+        if encoded.longest > self.max_tokens:
+            raise InvalidInput(f"{encoded.longest} tokens; the stage takes {self.max_tokens}")
+        return encoded
+
+
+def as_group(preference: Preference) -> ScoreGroup:
+    """The chosen answer first: that is how the loss reads the scores."""
+    return ScoreGroup(preference.conversation, (preference.chosen, *preference.rejected))
+
+
+def seed_for(seed: int, *names: str) -> int:
+    """A seed of its own for each named use, the same on every machine and Python."""
+    return zlib.crc32("/".join((str(seed), *names)).encode())

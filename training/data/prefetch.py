@@ -1,0 +1,44 @@
+"""Batches ready before they are wanted: prepared in line, or by worker processes, in step order."""
+
+import multiprocessing
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import Future, ProcessPoolExecutor
+
+from training.data.dataset import Batch, StageData
+
+AHEAD = 8  # batches in flight per worker: enough to ride out a slow row, small in memory
+
+
+def batches(data: StageData, start: int, stop: int, workers: int) -> Generator[Batch]:
+    """The batches of steps start..stop-1; the number of workers never changes what they hold."""
+    if workers == 0:
+        return (data.prepare(step) for step in range(start, stop))
+    return _from_workers(data, start, stop, workers)
+
+
+def _from_workers(data: StageData, start: int, stop: int, workers: int) -> Generator[Batch]:
+    # Spawned, not forked: a fork after torch has started its threads may hang.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, initializer=_adopt, initargs=(data,))
+    pending: deque[Future[Batch]] = deque()
+    try:
+        for step in range(start, stop):
+            pending.append(pool.submit(_prepare, step))
+            if len(pending) > AHEAD * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_DATA: list[StageData] = []  # in a worker process: the one stage it prepares
+
+
+def _adopt(data: StageData) -> None:
+    _DATA[:] = [data]
+
+
+def _prepare(step: int) -> Batch:
+    return _DATA[0].prepare(step)

@@ -1,0 +1,163 @@
+"""The loop of one stage: batches in, optimiser steps out, everything else handed in."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch.optim import Optimizer
+
+from rm_core.errors import RewardError
+from rm_core.model import RewardModel
+from rm_core.packing import pack
+from training import optim, state
+from training.config import Output, Stage
+from training.data.dataset import Batch, Row, StageData
+from training.data.prefetch import batches
+from training.features import FeatureCache
+from training.losses import bradley_terry, pair_up
+from training.meter import Meter
+from training.runlog import RunLog
+
+
+class Interrupted(RewardError):
+    """The run was asked to stop; its state is saved and the same command goes on from there."""
+
+    code = "interrupted"
+
+
+class TrainingFailed(RewardError):
+    """The numbers or the data went bad; going on would waste the machine."""
+
+    code = "training_failed"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One stage to run: what, on which data, how long, and where its state is kept."""
+
+    stage: Stage
+    steps: int
+    data: StageData
+    workers: int
+    output: Output
+    recipe: str
+    folder: Path
+    evaluate_every: int
+    evaluate: Callable[[RewardModel], Mapping[str, float]]
+
+
+@dataclass
+class Loop:
+    """The moving parts of a running stage."""
+
+    job: Job
+    model: RewardModel
+    optimizer: Optimizer
+    plan: optim.Plan
+    log: RunLog
+    features: FeatureCache = field(default_factory=FeatureCache)
+    meter: Meter = field(default_factory=Meter)
+    rows: int = 0
+    refused: int = 0
+    saved_at: float = field(default_factory=time.monotonic)
+
+
+def run(job: Job, model: RewardModel, log: RunLog, stop: state.StopRequest) -> None:
+    """Train `model` in place through the whole stage, from its saved state where there is one."""
+    plan = optim.Plan(job.stage, job.steps)
+    loop = Loop(job, model, optim.make_optimizer(model, plan), plan, log)
+    start = state.load(job.folder, job.recipe, job.stage.name, model, loop.optimizer)
+    log.event("stage_start", stage=job.stage.name, step=start, steps=job.steps)
+    log.say(f"{job.stage.name}: step {start} of {job.steps}, {job.stage.batch} groups a step")
+    model.train()
+    with closing(batches(job.data, start, job.steps, job.workers)) as prepared:
+        for batch in loop.meter.waiting_for(prepared):
+            _refuse(loop, batch)
+            _step(loop, batch)
+            _housekeeping(loop, batch.step + 1, stop)
+    model.eval()
+    state.clear(job.folder)
+
+
+def _step(loop: Loop, batch: Batch) -> None:
+    """One optimiser step; the packs of a step add up to the mean over its groups exactly."""
+    optim.set_step(loop.model, loop.optimizer, loop.plan, batch.step)
+    loop.features.follow(loop.model)
+    loop.optimizer.zero_grad(set_to_none=True)
+    for rows in split_by_tokens(batch.rows, loop.job.stage.pack_tokens):
+        _forward_backward(loop, rows, total=len(batch.rows))
+    norm = optim.clip(loop.optimizer, loop.job.stage.max_grad_norm)
+    if not math.isfinite(norm):
+        raise TrainingFailed(f"step {batch.step}: gradient norm {norm}; lower the learning rate")
+    loop.optimizer.step()
+    loop.meter.count_step(norm)
+
+
+def _forward_backward(loop: Loop, rows: Sequence[Row], total: int) -> None:
+    groups = [row.encoded for row in rows]
+    merge_size = loop.job.data.encoder.rules.merge_size
+    packed = pack(groups, loop.model.image_pad_id, merge_size).to(loop.model.device)
+    scores_N = loop.model(packed, loop.features.of(loop.model, packed, merge_size))
+    pairs = pair_up(scores_N, packed.group_sizes)
+    loss_P = bradley_terry(pairs.chosen_P, pairs.rejected_P)
+    torch.autograd.backward(torch.dot(loss_P, pairs.weight_P) / total)
+    loop.meter.count(rows, pairs, loss_P)
+
+
+def split_by_tokens(rows: Sequence[Row], budget: int | None) -> Iterator[Sequence[Row]]:
+    """First-come runs of rows whose tokens fit `budget`; a larger one goes alone."""
+    start = tokens = 0
+    for index, row in enumerate(rows):
+        if budget is not None and index > start and tokens + row.encoded.num_tokens > budget:
+            yield rows[start:index]
+            start, tokens = index, 0
+        tokens += row.encoded.num_tokens
+    if rows:
+        yield rows[start:]
+
+
+def _refuse(loop: Loop, batch: Batch) -> None:
+    """Name every refused row in the log; too many of them mean the data is not as it should be."""
+    for row_id, reason in batch.refused:
+        loop.log.event("refused", row=row_id, reason=reason)
+    loop.refused += len(batch.refused)
+    loop.rows += len(batch.refused) + len(batch.rows)
+    if not batch.rows or (
+        loop.rows >= 100 and loop.refused > loop.job.stage.max_refused * loop.rows
+    ):
+        raise TrainingFailed(
+            f"{loop.refused} of {loop.rows} rows refused, more than max_refused "
+            f"{loop.job.stage.max_refused}; the reasons are in metrics.jsonl"
+        )
+
+
+def _housekeeping(loop: Loop, done: int, stop: state.StopRequest) -> None:
+    """What happens between steps: report, evaluate, save, and leave when asked to."""
+    job, last = loop.job, done == loop.job.steps
+    if last or done % job.output.log_every_steps == 0:
+        loop.meter.report(loop.log, job.stage.name, done, job.steps, _rates(loop))
+    if not last and done % job.evaluate_every == 0:
+        _evaluate(loop, done)
+    if stop.wanted or time.monotonic() - loop.saved_at > 60 * job.output.save_every_minutes:
+        progress = state.Progress(job.recipe, job.stage.name, done)
+        state.save(job.folder, progress, loop.model, loop.optimizer)
+        loop.saved_at = time.monotonic()
+    if stop.wanted:
+        raise Interrupted(f"stopped after step {done} of {job.stage.name}; its state is saved")
+
+
+def _rates(loop: Loop) -> float:
+    return max(float(group["lr"]) for group in loop.optimizer.param_groups)
+
+
+def _evaluate(loop: Loop, done: int) -> None:
+    loop.model.eval()
+    found = loop.job.evaluate(loop.model)
+    loop.model.train()
+    loop.log.event("evaluation", stage=loop.job.stage.name, step=done, **found)
+    shown = "  ".join(f"{name} {value:.3f}" for name, value in found.items())
+    loop.log.say(f"{loop.job.stage.name} step {done}: held out  {shown}")
