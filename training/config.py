@@ -40,10 +40,13 @@ Base = Annotated[FromCheckpoint | FromScratch, Field(discriminator="kind")]
 
 
 class DataSource(Spec):
-    """One ingredient of a stage's mixture; `weight` is its share, relative to the others."""
+    """One ingredient of a stage's mixture; `weight` is its share, relative to the others.
+
+    Without one a folder weighs as many as it has rows, a generator one.
+    """
 
     source: str = Field(min_length=1, description="'builtin/<task or group>' or a pairs folder.")
-    weight: float = Field(default=1.0, gt=0.0)
+    weight: float | None = Field(default=None, gt=0.0)
 
 
 class Stage(Spec):
@@ -107,6 +110,7 @@ class Recipe(Spec):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
     seed: int = Field(default=0, ge=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(
         default=None, ge=1, description="CPU threads of the training process."
     )

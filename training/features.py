@@ -27,38 +27,29 @@ class FeatureCache:
             self._kept.clear()
             self._bytes = 0
 
-    def of(self, model: RewardModel, batch: PackedBatch, merge_size: int) -> Tensor | None:
+    def of(self, model: RewardModel, batch: PackedBatch) -> Tensor | None:
         """The batch's features in its order, or None to let the model make them with gradients."""
         if not self._frozen or batch.patches is None:
             return None
-        assert batch.grid_thw is not None
-        patch_counts = [int(n) for n in batch.grid_thw.prod(dim=1)]
-        pieces = torch.split(batch.patches, patch_counts)
-        missing = [i for i, d in enumerate(batch.image_digests) if d not in self._kept]
-        made = self._make(model, batch, missing, pieces, merge_size)
-        found = [self._take(d, made) for d in batch.image_digests]
+        made = self._make(model, batch)
+        found = [self._take(digest, made) for digest in batch.image_digests]
         self._evict()
         return torch.cat(found)
 
-    def _make(
-        self,
-        model: RewardModel,
-        batch: PackedBatch,
-        missing: list[int],
-        pieces: tuple[Tensor, ...],
-        merge_size: int,
-    ) -> dict[str, Tensor]:
+    def _make(self, model: RewardModel, batch: PackedBatch) -> dict[str, Tensor]:
+        """Features of the pictures not kept yet, in one call of the tower."""
+        assert batch.patches is not None
+        assert batch.grid_thw is not None
+        missing = [i for i, d in enumerate(batch.image_digests) if d not in self._kept]
         if not missing:
             return {}
-        assert batch.grid_thw is not None
+        pieces = torch.split(batch.patches, batch.grid_thw.prod(dim=1).tolist())
         grids = batch.grid_thw[missing]
         with torch.no_grad():
             made_FD = model.image_features(torch.cat([pieces[i] for i in missing]), grids)
-        sizes = [int(n) // merge_size**2 for n in grids.prod(dim=1)]
-        return {
-            batch.image_digests[i]: feature
-            for i, feature in zip(missing, torch.split(made_FD, sizes), strict=True)
-        }
+        sizes = (grids.prod(dim=1) // model.rules.merge_size**2).tolist()
+        digests = [batch.image_digests[i] for i in missing]
+        return dict(zip(digests, torch.split(made_FD, sizes), strict=True))
 
     def _take(self, digest: str, made: dict[str, Tensor]) -> Tensor:
         if digest in made:

@@ -34,7 +34,9 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def digest(recipe: Recipe) -> str:
     """Names a recipe by everything that can change the weights."""
-    text = json.dumps(recipe.model_dump(mode="json", exclude={"output", "workers"}), sort_keys=True)
+    text = json.dumps(
+        recipe.model_dump(mode="json", exclude={"output", "evaluation", "workers"}), sort_keys=True
+    )
     return hashlib.sha256(text.encode()).hexdigest()
 
 

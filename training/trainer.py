@@ -99,9 +99,9 @@ def _step(loop: Loop, batch: Batch) -> None:
 
 def _forward_backward(loop: Loop, rows: Sequence[Row], total: int) -> None:
     groups = [row.encoded for row in rows]
-    merge_size = loop.job.data.encoder.rules.merge_size
-    packed = pack(groups, loop.model.image_pad_id, merge_size).to(loop.model.device)
-    scores_N = loop.model(packed, loop.features.of(loop.model, packed, merge_size))
+    model = loop.model
+    packed = pack(groups, model.image_pad_id, model.rules.merge_size).to(model.device)
+    scores_N = model(packed, loop.features.of(model, packed))
     pairs = pair_up(scores_N, packed.group_sizes)
     loss_P = bradley_terry(pairs.chosen_P, pairs.rejected_P)
     torch.autograd.backward(torch.dot(loss_P, pairs.weight_P) / total)

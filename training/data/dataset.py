@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rm_core.encode import EncodedGroup, Encoder
-from rm_core.errors import InvalidInput
-from rm_core.types import ScoreGroup
+from rm_core.errors import InvalidInput, TooLarge, TooManyTokens
 from training.data.records import Preference
 
 
@@ -96,7 +95,7 @@ class StageData:
             preference = self._row(position)
             try:
                 rows.append(Row(preference.task, self._encode(preference)))
-            except InvalidInput as error:
+            except (InvalidInput, TooLarge) as error:
                 refused.append((preference.id, error.message))
         return Batch(step, tuple(rows), tuple(refused))
 
@@ -105,15 +104,10 @@ class StageData:
         return self.sources[number].row(row)
 
     def _encode(self, preference: Preference) -> EncodedGroup:
-        encoded = self.encoder.encode(as_group(preference))
+        encoded = self.encoder.encode(preference.as_group())
         if encoded.longest > self.max_tokens:
-            raise InvalidInput(f"{encoded.longest} tokens; the stage takes {self.max_tokens}")
+            raise TooManyTokens(encoded.longest, self.max_tokens)
         return encoded
-
-
-def as_group(preference: Preference) -> ScoreGroup:
-    """The chosen answer first: that is how the loss reads the scores."""
-    return ScoreGroup(preference.conversation, (preference.chosen, *preference.rejected))
 
 
 def seed_for(seed: int, *names: str) -> int:

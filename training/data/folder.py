@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from rm_core.errors import InvalidInput
 from rm_core.images import decode
 from rm_core.types import Conversation, Image, ImagePart, Part, Role, TextPart, Turn
-from training.data.records import Preference
+from training.data.records import Group, Preference
 
 INDEX = "pairs.jsonl"
 MAX_PIXELS = 100_000_000
@@ -52,7 +52,7 @@ class PairLine(BaseModel):
     chosen: str
     rejected: tuple[str, ...]
     task: str = "pairs"
-    group: str = "general"
+    group: Group = "general"
     source: str = ""
 
     @property

@@ -1,0 +1,89 @@
+"""The model card: what it is, where it comes from, what was measured, its limits."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rm_core.model import RewardModel
+from training import evaluate
+from training.calibrate import Quality
+from training.config import FromScratch, Recipe, Stage
+from training.evaluate import Outcome
+
+FROM_SCRATCH = """\
+There was no pretrained base to start from: tokenizer, vision tower and language model were trained
+from nothing by the recipe's `base` section. It stands in for Qwen2.5-VL-7B-Instruct, has the same
+architecture and input format, and knows only the small world of its training pictures."""
+
+LIMITS = """\
+- It was trained and measured on the tasks in the table. Elsewhere its scores mean little.
+- Drawings of a vendor it has never seen give the honest figure; photographs were not tried.
+- The grey-picture column is a control: 0.5 means a task cannot be solved without looking.
+- A reward is a comparison. Scores of different questions share a scale only by calibration."""
+
+
+def write(
+    chosen: Recipe,
+    model: RewardModel,
+    outcomes: Mapping[str, Outcome],
+    quality: Quality,
+    lineage: Mapping[str, Any],
+) -> str:
+    """The README.md of the checkpoint; every figure in it was measured by this run."""
+    parameters = sum(p.numel() for p in model.parameters())
+    sections = [
+        f"# {chosen.name}",
+        f"A pairwise reward model on the Qwen2.5-VL architecture, {parameters / 1e6:.2f} million "
+        f"parameters: a conversation with pictures and an answer in, one number out.",
+        "## Where it comes from",
+        _origin(chosen),
+        _stages(chosen),
+        "## Held-out pairwise accuracy",
+        _measured(outcomes),
+        evaluate.table(outcomes),
+        f"After temperature scaling, on the first set: expected calibration error "
+        f"{quality.ece:.3f}, Brier score {quality.brier:.3f}.",
+        "## Limits",
+        LIMITS,
+        "## Pictures and licences",
+        "The data sources of this run and their licences are listed in NOTICE of the vlrm project.",
+        "## Made by",
+        f"`vlrm train` with recipe digest `{lineage['recipe_digest']}`, commit "
+        f"`{lineage['commit']}`. The whole recipe is in `vlrm.json` under `lineage`.",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _origin(chosen: Recipe) -> str:
+    if isinstance(chosen.base, FromScratch):
+        return FROM_SCRATCH
+    return f"Fine-tuned from `{chosen.base.source}`."
+
+
+def _stages(chosen: Recipe) -> str:
+    lines = [
+        "| stage | data | length | learning rate | frozen |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    lines += [_stage_row(number, stage) for number, stage in enumerate(chosen.stages, 1)]
+    return "\n".join(lines)
+
+
+def _stage_row(number: int, stage: Stage) -> str:
+    data = ", ".join(entry.source for entry in stage.data)
+    length = f"{stage.steps} steps" if stage.steps is not None else f"{stage.epochs:g} epochs"
+    frozen = ", ".join(_frozen(stage)) or "none"
+    cells = (f"{number} {stage.name}", data, f"{length} of {stage.batch} groups")
+    return f"| {' | '.join(cells)} | {stage.learning_rate:g} | {frozen} |"
+
+
+def _frozen(stage: Stage) -> list[str]:
+    thaw = stage.unfreeze_after
+    return [f"{p} (until {thaw[p]:.0%})" if p in thaw else str(p) for p in stage.frozen]
+
+
+def _measured(outcomes: Mapping[str, Outcome]) -> str:
+    counts = "; ".join(f"{name}: {len(o.judged)} rows" for name, o in outcomes.items())
+    return (
+        "Share of (chosen, rejected) pairs told right, ties one half, measured with the weights "
+        f"as written. {counts}."
+    )

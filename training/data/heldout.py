@@ -1,0 +1,44 @@
+"""The built-in examination: drawings of known vendors, of an unseen one, and a grey picture."""
+
+from dataclasses import replace
+from random import Random
+
+import numpy as np
+
+from rm_core.types import Conversation, Image, ImagePart, Part, Turn
+from training.data.records import Preference
+from training.data.tasks import KNOWN, TASKS, UNSEEN, Split, draw
+
+SPLITS = {"known vendors": KNOWN, "unseen vendor": UNSEEN}
+GREY = "grey picture"
+
+
+def examination(rows_per_task: int, seed: int) -> dict[str, list[Preference]]:
+    """Set name -> rows. Text tasks have no vendor and no picture: they stand under the first."""
+    sets = {name: _rows(rows_per_task, seed, split) for name, split in SPLITS.items()}
+    pictured = [row for row in sets["unseen vendor"] if row.conversation.images]
+    return {**sets, GREY: [greyed(row) for row in pictured]}
+
+
+def _rows(rows_per_task: int, seed: int, split: Split) -> list[Preference]:
+    # One stream for each task and row: another task or more rows leave the others as they are.
+    return [
+        draw(Random(f"examination/{seed}/{task}/{number}"), task, split)
+        for task in TASKS
+        for number in range(rows_per_task)
+    ]
+
+
+def greyed(row: Preference) -> Preference:
+    """The same question over grey pictures of the same size: what a blind model can get."""
+    turns = tuple(
+        Turn(turn.role, tuple(_greyed_part(part) for part in turn.parts))
+        for turn in row.conversation.turns
+    )
+    return replace(row, id=f"{row.id}-grey", conversation=Conversation(turns))
+
+
+def _greyed_part(part: Part) -> Part:
+    if not isinstance(part, ImagePart):
+        return part
+    return ImagePart(Image.from_pixels(np.full_like(part.image.pixels, 128)))
