@@ -1,0 +1,158 @@
+"""Where the parts meet: settings and a scorer in, an ASGI application out."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CollectorRegistry
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+
+from rm_core.errors import RewardError
+from service import apidoc
+from service.auth import ApiKeys
+from service.batching import Budget
+from service.deps import Parts
+from service.edge import Edge
+from service.errors import MethodNotAllowed, NotFound, error_response
+from service.limits import Admission
+from service.media import ImageStore
+from service.metrics import Metrics
+from service.prepare import Preparer
+from service.problems import invalid
+from service.routes import images, ops, pages, score
+from service.scheduler import Scheduler
+from service.settings import Settings
+from service.worker import Worker
+
+if TYPE_CHECKING:
+    from rm_core.scorer import Scorer
+
+logger = logging.getLogger("vlrm.app")
+
+
+def create_app(settings: Settings, scorer: "Scorer") -> FastAPI:
+    """A server for `scorer`; it becomes ready once the golden self check has passed."""
+    parts = assemble(settings, scorer)
+    app = build_api()
+    app.state.parts = parts
+    app.add_middleware(Edge, revision=scorer.info.revision, metrics=parts.metrics)
+    return app
+
+
+def build_api() -> FastAPI:
+    """Routes and error answers without a model behind them: enough for openapi.json."""
+    app = FastAPI(docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
+    for routes in (score, images, ops, pages):
+        app.include_router(routes.router)
+    app.mount("/static", StaticFiles(directory=pages.STATIC), name="static")
+    app.add_exception_handler(RewardError, answer_error)
+    app.add_exception_handler(RequestValidationError, answer_error)
+    app.add_exception_handler(HTTPException, answer_error)
+    app.openapi = lambda: apidoc.document(app)  # type: ignore[method-assign]
+    return app
+
+
+def assemble(settings: Settings, scorer: "Scorer") -> Parts:
+    """One of each part, wired together."""
+    metrics = Metrics(CollectorRegistry())
+    store = ImageStore(settings.image_store_bytes)
+    worker = Worker(scorer)
+    budget = Budget(
+        settings.max_batch_groups, settings.max_batch_tokens, settings.max_batch_patches
+    )
+    parts = Parts(
+        settings=settings,
+        scorer=scorer,
+        keys=ApiKeys.read(settings.api_keys_file) if settings.api_keys_file else ApiKeys(),
+        admission=Admission(settings.max_in_flight),
+        store=store,
+        preparer=Preparer(scorer.encode, store, settings),
+        worker=worker,
+        scheduler=Scheduler(worker, budget, metrics),
+        metrics=metrics,
+    )
+    watch(parts)
+    return parts
+
+
+def watch(parts: Parts) -> None:
+    """Gauges that read the parts themselves when they are scraped."""
+    metrics, info = parts.metrics, parts.scorer.info
+    metrics.watch(metrics.in_flight, lambda: parts.admission.in_flight)
+    metrics.watch(metrics.queue_groups, lambda: len(parts.scheduler))
+    metrics.watch(metrics.ready, lambda: parts.admission.ready)
+    metrics.watch(metrics.draining, lambda: parts.admission.draining)
+    metrics.watch(metrics.store_bytes, lambda: parts.store.size_bytes)
+    metrics.watch(metrics.store_images, lambda: len(parts.store))
+    metrics.model_info.labels(
+        info.name, info.revision, info.head, info.dtype, info.device, info.attention
+    ).set(1)
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Start the loop over the queue and the self check; leave nobody waiting at the end."""
+    parts: Parts = app.state.parts
+    tasks = [asyncio.create_task(parts.scheduler.run()), asyncio.create_task(check(parts))]
+    try:
+        yield
+    finally:
+        parts.admission.drain()
+        parts.scheduler.abandon()
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        parts.worker.close()
+        parts.preparer.close()
+
+
+async def check(parts: Parts) -> None:
+    """Golden scores first: a model that does not give them must not be asked."""
+    try:
+        result = await parts.worker.run(parts.scorer.self_check)
+    except Exception:
+        logger.exception("the golden self check raised; the server stays not ready")
+        parts.admission.not_ready = "the golden self check raised an error; see the log"
+        return
+    parts.self_check = result
+    parts.metrics.golden_rows.set(result.rows)
+    parts.metrics.golden_max_difference.set(result.max_difference)
+    found = (
+        f"{result.max_difference:.3g} away from the golden scores, {result.tolerance:.3g} allowed"
+    )
+    parts.admission.not_ready = None if result.passed else f"the model is {found}"
+    logger.log(
+        logging.INFO if result.passed else logging.ERROR,
+        "golden self check over %d rows: %s",
+        result.rows,
+        found,
+    )
+
+
+async def answer_error(request: Request, error: Exception) -> Response:
+    """Every refusal leaves through here, in the one shape."""
+    known = as_reward_error(request, error)
+    request.state.trace.error_code = known.code
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    return error_response(known, request.state.trace.request_id, headers)
+
+
+def as_reward_error(request: Request, error: Exception) -> RewardError:
+    """The frameworks' own errors in our words."""
+    if isinstance(error, RewardError):
+        return error
+    if isinstance(error, RequestValidationError):
+        return invalid(error.errors())
+    assert isinstance(error, HTTPException), error
+    if error.status_code == 405:
+        return MethodNotAllowed(f"{request.method} is not a method of this route")
+    if error.status_code == 404:
+        return NotFound("there is no such route; GET /docs lists them")
+    return RewardError(str(error.detail))

@@ -1,0 +1,92 @@
+"""Where a picture's bytes come from: a data URL, or the store of uploaded pictures."""
+
+import binascii
+import hashlib
+import re
+import threading
+from collections import OrderedDict
+
+from rm_core.errors import ImageNotFound, InvalidImage, TooLarge
+from service.errors import DigestMismatch, NotSupported
+
+HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
+_DATA_URL = re.compile(r"data:image/(?:png|jpe?g|webp);base64", re.IGNORECASE)
+
+
+class ImageStore:
+    """Uploaded pictures by digest, bounded in bytes; the least recently used are forgotten."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.size_bytes = 0
+        self._pictures: OrderedDict[str, bytes] = OrderedDict()
+        self._lock = threading.Lock()  # requests read from the preparation threads
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def put(self, digest: str, data: bytes) -> bool:
+        """Keep `data`, forgetting others to make room; False when it was there already."""
+        if len(data) > self.limit_bytes:
+            raise TooLarge(
+                f"the picture has {len(data)} bytes; the whole store holds {self.limit_bytes}"
+            )
+        with self._lock:
+            if digest in self._pictures:
+                self._pictures.move_to_end(digest)
+                return False
+            self._pictures[digest] = data
+            self.size_bytes += len(data)
+            while self.size_bytes > self.limit_bytes:
+                _, forgotten = self._pictures.popitem(last=False)
+                self.size_bytes -= len(forgotten)
+        return True
+
+    def get(self, digest: str) -> bytes:
+        with self._lock:
+            if digest not in self._pictures:
+                raise ImageNotFound(
+                    f"no picture sha256:{digest} is stored here (any more); upload it again "
+                    f"with PUT /images/{digest}"
+                )
+            self._pictures.move_to_end(digest)
+            return self._pictures[digest]
+
+
+def check_digest(data: bytes, digest: str) -> None:
+    """The body of an upload must be what its address says."""
+    if (actual := hashlib.sha256(data).hexdigest()) != digest:
+        raise DigestMismatch(f"the body's sha256 is {actual}; the address says {digest}")
+
+
+def picture_bytes(url: str, store: ImageStore) -> bytes:
+    """The encoded picture that `url` stands for."""
+    scheme, _, rest = url.partition(":")
+    match scheme.lower():
+        case "data":
+            return _data_url_bytes(url)
+        case "sha256":
+            return store.get(_digest(rest))
+        case "http" | "https":
+            raise NotSupported(
+                "fetching URLs is off on this server; send the picture as a data: URL, or "
+                "upload it with PUT /images/<sha256> and send sha256:<hex>"
+            )
+        case _:
+            raise InvalidImage("a picture is a data:image/...;base64, URL or sha256:<hex>")
+
+
+def _digest(text: str) -> str:
+    if not HEX_DIGEST.fullmatch(text):
+        raise InvalidImage("sha256: is followed by 64 lower-case hex digits")
+    return text
+
+
+def _data_url_bytes(url: str) -> bytes:
+    header, comma, payload = url.partition(",")
+    if not comma or not _DATA_URL.fullmatch(header):
+        raise InvalidImage("a data URL begins with data:image/png;base64, (or jpeg, webp)")
+    try:
+        return binascii.a2b_base64(payload, strict_mode=True)
+    except ValueError as error:  # binascii.Error, or letters outside ASCII
+        raise InvalidImage(f"the data URL's base64 is broken: {error}") from None
