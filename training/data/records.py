@@ -1,18 +1,27 @@
-"""The row every source yields and every stage reads."""
+"""What every source yields and the trainer reads: one prompt, its right answer and wrong ones."""
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
-from rm_core.types import Conversation
+from rm_core.types import Conversation, ScoreGroup
+
+Group: TypeAlias = Literal["general", "hallucination", "reasoning", "text"]
 
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """One prompt, the answer to prefer, and the answers to prefer it to."""
-
     id: str
     conversation: Conversation
     chosen: str
     rejected: tuple[str, ...]
     task: str
-    group: str
+    group: Group
     source: str
+
+    def __post_init__(self) -> None:
+        assert self.rejected, self.id
+        assert self.chosen not in self.rejected, (self.id, self.chosen)
+
+    def as_group(self) -> ScoreGroup:
+        """The answers in the order the losses expect: the right one first."""
+        return ScoreGroup(self.conversation, (self.chosen, *self.rejected))
