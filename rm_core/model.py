@@ -35,7 +35,11 @@ class RewardModel(nn.Module):
         return dtype
 
     def forward(self, batch: PackedBatch, features_FD: Tensor | None = None) -> Tensor:
-        """Scores of shape (N,) in the head's precision, groups in order, answers in order.
+        """Scores of shape (N,) in the head's precision, groups in order, answers in order."""
+        return self.score(self.hidden(batch, features_FD), batch)
+
+    def hidden(self, batch: PackedBatch, features_FD: Tensor | None = None) -> Tensor:
+        """The last layer's output for every token of the row, (T, D).
 
         `features_FD` are the distinct pictures' features when the caller already has them.
         """
@@ -45,7 +49,10 @@ class RewardModel(nn.Module):
                 features_FD = self.image_features(batch.patches, batch.grid_thw)
             rows_MD = features_FD[batch.feature_index_M].to(embeds_TD.dtype)
             embeds_TD = embeds_TD.index_copy(0, batch.image_index_M, rows_MD)
-        hidden_TD = self._decode(embeds_TD, batch)
+        return self._decode(embeds_TD, batch)
+
+    def score(self, hidden_TD: Tensor, batch: PackedBatch) -> Tensor:
+        """The head on each answer's last token, (N,)."""
         scored_ND = hidden_TD[batch.score_index_N].to(self.head.weight.dtype)
         scores_N: Tensor = self.head(scored_ND).squeeze(-1)
         assert scores_N.shape == (batch.num_scored,)

@@ -73,6 +73,9 @@ class Stage(Spec):
     frozen: tuple[Part, ...] = ("vision",)
     unfreeze_after: dict[Part, Share] = Field(default_factory=dict)
     loss: Literal["bradley_terry"] = "bradley_terry"
+    language_weight: float = Field(
+        default=0.0, ge=0.0, description="Weight of next-token loss on the chosen answers."
+    )
 
     @model_validator(mode="after")
     def one_length(self) -> Self:

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import cross_entropy, softplus
+
+from rm_core.model import RewardModel
+from rm_core.packing import PackedBatch
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,22 @@ def wins(chosen_P: Tensor, rejected_P: Tensor) -> Tensor:
     """1 for a pair told right, 0 for one told wrong, and a half for a tie."""
     difference_P = _widen(chosen_P) - _widen(rejected_P)
     return (torch.sign(difference_P) + 1.0) / 2.0
+
+
+def next_token(model: RewardModel, hidden_TD: Tensor, batch: PackedBatch) -> Tensor:
+    """Mean cross-entropy of the chosen answers' tokens under the tied word embeddings.
+
+    An auxiliary that keeps a small model's language alive while it learns to compare.
+    """
+    targets, predictors = [], []
+    for span in batch.spans:
+        first = span.start + span.prefix
+        targets.append(torch.arange(first, first + span.answers[0]))
+        predictors.append(targets[-1] - 1)
+    target_L = batch.input_ids_T[torch.cat(targets)]
+    embedding = model.backbone.language_model.embed_tokens.weight
+    logits_LV = hidden_TD[torch.cat(predictors)] @ embedding.T
+    return cross_entropy(_widen(logits_LV), target_L)
 
 
 def _widen(scores: Tensor) -> Tensor:

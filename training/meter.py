@@ -57,6 +57,9 @@ class Meter:
             pairs = len(row.encoded.answer_ids) - 1
             self._by_task.add(row.task, sum(next(parts) for _ in range(pairs)), 1)
 
+    def count_language(self, loss: float, groups: int) -> None:
+        self._tally.add("language_loss", loss * groups, groups)
+
     def count_step(self, grad_norm: float) -> None:
         self._tally.add("grad_norm", grad_norm, 1)
         self._steps += 1

@@ -18,7 +18,7 @@ from training.config import Output, Stage
 from training.data.dataset import Batch, Row, StageData
 from training.data.prefetch import batches
 from training.features import FeatureCache
-from training.losses import bradley_terry, pair_up
+from training.losses import bradley_terry, next_token, pair_up
 from training.meter import Meter
 from training.runlog import RunLog
 
@@ -101,10 +101,15 @@ def _forward_backward(loop: Loop, rows: Sequence[Row], total: int) -> None:
     groups = [row.encoded for row in rows]
     model = loop.model
     packed = pack(groups, model.image_pad_id, model.rules.merge_size).to(model.device)
-    scores_N = model(packed, loop.features.of(model, packed))
-    pairs = pair_up(scores_N, packed.group_sizes)
+    hidden_TD = model.hidden(packed, loop.features.of(model, packed))
+    pairs = pair_up(model.score(hidden_TD, packed), packed.group_sizes)
     loss_P = bradley_terry(pairs.chosen_P, pairs.rejected_P)
-    torch.autograd.backward(torch.dot(loss_P, pairs.weight_P) / total)
+    loss = torch.dot(loss_P, pairs.weight_P) / total
+    if loop.job.stage.language_weight:
+        language = next_token(model, hidden_TD, packed)
+        loss = loss + loop.job.stage.language_weight * language * (len(rows) / total)
+        loop.meter.count_language(language.item(), len(rows))
+    torch.autograd.backward(loss)
     loop.meter.count(rows, pairs, loss_P)
 
 

@@ -52,11 +52,10 @@ def straight_score(model: RewardModel, group: EncodedGroup, answer: int) -> Tens
     return score
 
 
-def stock(model: RewardModel) -> torch.nn.Module:
+def stock(model: RewardModel) -> Any:
     """The same weights under the library's own attention; its eager one rounds to float32."""
-    backbone: torch.nn.Module = model.backbone
     model.backbone.set_attn_implementation("sdpa")
-    return backbone
+    return model.backbone
 
 
 @pytest.fixture
