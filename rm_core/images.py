@@ -54,7 +54,12 @@ def decode(data: bytes, *, max_pixels: int) -> Image:
             _refuse_unfinished_png(opened, data)
             opened.load()
             pixels = np.asarray(_as_rgb(ImageOps.exif_transpose(opened)))
-    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
+    except Pillow.DecompressionBombError as error:
+        raise TooManyPixels(
+            f"the picture's header promises over 178 million pixels; the limit is {max_pixels}. "
+            "Scale it down before sending."
+        ) from error
+    except (OSError, ValueError, SyntaxError) as error:
         raise InvalidImage(
             f"not a complete {'/'.join(FORMATS)} picture ({_reason(error)}); send the whole file"
         ) from error

@@ -71,7 +71,7 @@ def unrounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def rotate(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
         cos, sin = cos.unsqueeze(-2).to(q.dtype), sin.unsqueeze(-2).to(q.dtype)
-        half = modeling.rotate_half
+        half: Callable[[Tensor], Tensor] = modeling.rotate_half
         return q * cos + half(q) * sin, k * cos + half(k) * sin
 
     monkeypatch.setattr(modeling.Qwen2_5_VLRMSNorm, "forward", normalize)
