@@ -6,6 +6,8 @@ that each answer meets its prompt. The causal mask is aligned to the end of the 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +16,8 @@ from torch.nn.attention.varlen import varlen_attn
 from rm_core.packing import GroupSpan
 
 CAUSAL, FULL = (-1, 0), (-1, -1)
+# torch 2.11 has no such argument; there every query head brings its own keys.
+KNOWS_GROUPED_QUERIES = "enable_gqa" in signature(varlen_attn).parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +34,20 @@ class VarlenPlan:
     def attend(self, q_THD: Tensor, k_TKD: Tensor, v_TKD: Tensor, scale: float) -> Tensor:
         if self.key_rows is not None:
             k_TKD, v_TKD = k_TKD[self.key_rows], v_TKD[self.key_rows]
-        out = varlen_attn(
-            q_THD.contiguous(),
-            k_TKD.contiguous(),
-            v_TKD.contiguous(),
-            self.cu_q,
-            self.cu_k,
-            self.max_q,
-            self.max_k,
-            scale=scale,
-            window_size=self.window,
-            enable_gqa=q_THD.shape[1] != k_TKD.shape[1],
-        )
+        out = _kernel(q_THD, k_TKD, v_TKD, self, scale)
         assert isinstance(out, Tensor)
         return out
+
+
+def _kernel(q_THD: Tensor, k_TKD: Tensor, v_TKD: Tensor, plan: VarlenPlan, scale: float) -> Any:
+    options: dict[str, Any] = {"scale": scale, "window_size": plan.window}
+    if (sharing := q_THD.shape[1] // k_TKD.shape[1]) > 1:
+        if KNOWS_GROUPED_QUERIES:
+            options["enable_gqa"] = True
+        else:
+            k_TKD, v_TKD = (x.repeat_interleave(sharing, 1) for x in (k_TKD, v_TKD))
+    tensors = (x.contiguous() for x in (q_THD, k_TKD, v_TKD))
+    return varlen_attn(*tensors, plan.cu_q, plan.cu_k, plan.max_q, plan.max_k, **options)
 
 
 def plan(spans: Sequence[GroupSpan], device: torch.device) -> VarlenPlan:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rm_core import attention, attention_sdpa
+from rm_core import attention, attention_sdpa, attention_varlen
 from rm_core.errors import InvalidInput, UnknownName
 from rm_core.scorer import Scorer
 from rm_core.types import Conversation, Image, ImagePart, ScoreGroup, TextPart, Turn
@@ -77,6 +77,51 @@ def test_long_groups_take_the_unmasked_road_to_the_same_scores(
     expected = flat(random_scorer.score(all_groups()))
     monkeypatch.setattr(attention_sdpa, "SMALL_GROUP", 0)
     assert flat(random_scorer.score(all_groups())) == pytest.approx(expected, abs=FP32_TOLERANCE)
+
+
+def emulated_kernel(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    cu_q: torch.Tensor,
+    cu_k: torch.Tensor,
+    max_q: int,
+    max_k: int,
+    *,
+    scale: float,
+    window_size: tuple[int, int],
+    enable_gqa: bool = False,
+) -> torch.Tensor:
+    """What the CUDA kernel promises, segment by segment; causal masks align to the end."""
+    out = torch.empty_like(q)
+    for i in range(len(cu_q) - 1):
+        rows, keys = slice(cu_q[i], cu_q[i + 1]), slice(cu_k[i], cu_k[i + 1])
+        (length, size) = (int(cu[i + 1] - cu[i]) for cu in (cu_q, cu_k))
+        assert 0 < length <= max_q
+        assert 0 < size <= max_k
+        mask = torch.ones(length, size, dtype=torch.bool)
+        out[rows] = torch.nn.functional.scaled_dot_product_attention(
+            *(x.transpose(0, 1) for x in (q[rows], k[keys], v[keys])),
+            attn_mask=mask.tril(size - length) if window_size == (-1, 0) else mask,
+            scale=scale,
+            enable_gqa=enable_gqa,
+        ).transpose(0, 1)
+    return out
+
+
+@pytest.mark.parametrize("grouped", [True, False], ids=["torch>=2.12", "torch 2.11"])
+def test_the_varlen_layout_gives_the_same_scores(
+    random_checkpoint: Path,
+    random_scorer: Scorer,
+    monkeypatch: pytest.MonkeyPatch,
+    grouped: bool,
+) -> None:
+    monkeypatch.setattr(attention_varlen, "varlen_attn", emulated_kernel)
+    monkeypatch.setattr(attention_varlen, "KNOWS_GROUPED_QUERIES", grouped)
+    scorer = Scorer.load(random_checkpoint)
+    scorer.model.attention = "varlen"
+    expected = flat(random_scorer.score(all_groups()))
+    assert flat(scorer.score(all_groups())) == pytest.approx(expected, abs=FP32_TOLERANCE)
 
 
 def test_a_prompt_is_computed_once_and_a_picture_once(random_scorer: Scorer) -> None:
