@@ -49,8 +49,9 @@ def _train(given: argparse.Namespace) -> int:
 
     chosen = recipe.read(given.recipe, given.overrides)
     folder = given.output or Path("runs") / chosen.name
-    log = RunLog(folder)
-    print(run.train(chosen, folder, given.stage, log))
+    with RunLog(folder) as log:
+        made = run.train(chosen, folder, given.stage, log)
+    print(made)
     return 0
 
 

@@ -34,6 +34,9 @@ class FromScratch(Spec):
     """Train a stand-in base first (training/base): tokenizer, vision warm-up, next-token phase."""
 
     kind: Literal["from_scratch"] = "from_scratch"
+    vision_steps: int = Field(default=6000, ge=1)
+    speaking_steps: int = Field(default=150, ge=0)
+    checking_steps: int = Field(default=3000, ge=1)
 
 
 Base = Annotated[FromCheckpoint | FromScratch, Field(discriminator="kind")]

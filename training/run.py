@@ -55,7 +55,7 @@ def train(chosen: Recipe, folder: Path, only: int | None, log: RunLog) -> Path:
             f"--stage {only}: the recipe has stages 0 (base) to {len(chosen.stages)}"
         )
     numbers = range(len(chosen.stages) + 1) if only is None else [only]
-    with _alone(folder), state.StopRequest() as stop:
+    with alone(folder), state.StopRequest() as stop:
         _adopt_folder(run)
         torch.manual_seed(chosen.seed)
         if chosen.threads is not None:
@@ -187,7 +187,7 @@ def _adopt_folder(run: Run) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """Two runs in one folder would overwrite each other: the second is refused."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:

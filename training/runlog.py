@@ -40,7 +40,10 @@ class RunLog:
         self._stream.flush()
         self._open_line = True
 
-    def close(self) -> None:
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
 

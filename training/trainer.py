@@ -77,13 +77,13 @@ def run(job: Job, model: RewardModel, log: RunLog, stop: state.StopRequest) -> N
     with closing(batches(job.data, start, job.steps, job.workers)) as prepared:
         for batch in loop.meter.waiting_for(prepared):
             _refuse(loop, batch)
-            _step(loop, batch)
+            step(loop, batch)
             _housekeeping(loop, batch.step + 1, stop)
     model.eval()
     state.clear(job.folder)
 
 
-def _step(loop: Loop, batch: Batch) -> None:
+def step(loop: Loop, batch: Batch) -> None:
     """One optimiser step; the packs of a step add up to the mean over its groups exactly."""
     optim.set_step(loop.model, loop.optimizer, loop.plan, batch.step)
     loop.features.follow(loop.model)

@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from PIL import Image as Pillow
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rm_core.errors import InvalidInput
 from rm_core.images import decode
@@ -48,12 +48,20 @@ class PairLine(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     id: str
-    messages: tuple[MessageLine, ...]
-    chosen: str
-    rejected: tuple[str, ...]
+    messages: tuple[MessageLine, ...] = Field(min_length=1)
+    chosen: str = Field(min_length=1)
+    rejected: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1)
     task: str = "pairs"
     group: Group = "general"
     source: str = ""
+
+    @model_validator(mode="after")
+    def is_a_preference(self) -> Self:
+        if self.chosen in self.rejected:
+            raise ValueError("the chosen answer is among the rejected ones")
+        if self.messages[-1].role != "user":
+            raise ValueError("the last message before the answer must be the user's")
+        return self
 
     @property
     def pictures(self) -> tuple[str, ...]:
@@ -148,6 +156,8 @@ def _line(index: Path, number: int, text: str) -> PairLine:
     try:
         return PairLine.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(step) for step in first["loc"])
-        raise DataError(f"{index} line {number}: {where}: {first['msg']}") from error
+        problems = [
+            f"{'.'.join(str(step) for step in problem['loc'])}: {problem['msg']}"
+            for problem in error.errors()
+        ]
+        raise DataError(f"{index} line {number}: {'; '.join(problems)}") from error

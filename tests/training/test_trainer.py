@@ -1,0 +1,177 @@
+"""The loop: what it trains, what it refuses, and that stopping changes nothing."""
+
+import io
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from rm_core.encode import Encoder
+from rm_core.model import RewardModel
+from rm_core.packing import pack
+from tests.training.conftest import preference
+from training import state, trainer
+from training.config import Output, Stage
+from training.data.dataset import Order, StageData
+from training.data.prefetch import batches
+from training.data.records import Preference
+from training.features import FeatureCache
+from training.optim import Plan, make_optimizer, parts
+from training.runlog import RunLog
+
+STEPS, BATCH = 6, 4
+Weights = dict[str, Tensor]
+
+
+class Numbered:
+    """Rows 0, 1, 2, ...; every third is text only, every fourth has two wrong answers."""
+
+    size = None
+
+    def row(self, index: int) -> Preference:
+        wrong = ("no", "never ever") if index % 4 == 0 else ("no",)
+        return preference(index, *wrong, images=index % 3)
+
+
+@pytest.fixture
+def make_job(encoder: Encoder, tmp_path: Path) -> Callable[..., trainer.Job]:
+    def make(**changes: Any) -> trainer.Job:
+        settings = {"frozen": [], "learning_rate": 3e-3, "weight_decay": 0.01, **changes}
+        stage = Stage.model_validate(
+            {"name": "s", "data": [{"source": "-"}], "steps": STEPS, "batch": BATCH, **settings}
+        )
+        data = StageData(
+            (Numbered(),), Order.draw([1.0], STEPS * BATCH, 0), encoder, BATCH, stage.max_tokens
+        )
+        output, folder = Output(log_every_steps=2), tmp_path / "state"
+        return trainer.Job(stage, STEPS, data, 0, output, "recipe", folder, 2, lambda _: {})
+
+    return make
+
+
+def run(job: trainer.Job, model: RewardModel, stop: state.StopRequest | None = None) -> Weights:
+    with RunLog(job.folder, io.StringIO()) as log:
+        trainer.run(job, model, log, stop or state.StopRequest())
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same(left: Weights, right: Weights) -> bool:
+    return all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_a_stopped_and_resumed_run_is_bitwise_the_uninterrupted_one(
+    make_job: Callable[..., trainer.Job], make_model: Callable[[int], RewardModel], tmp_path: Path
+) -> None:
+    straight = run(make_job(schedule="cosine"), make_model(1))
+    job = replace(make_job(schedule="cosine"), folder=tmp_path / "stopped")
+
+    def terminate(_: RewardModel) -> dict[str, float]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return {}
+
+    with state.StopRequest() as stop, pytest.raises(trainer.Interrupted, match="after step 2"):
+        run(replace(job, evaluate=terminate), make_model(1), stop)
+    resumed = run(job, make_model(99))  # whatever the model held is replaced by the saved state
+    assert same(straight, resumed)
+    assert not list(job.folder.glob("*.pt"))
+
+
+def test_a_state_cut_short_falls_back_to_the_one_before(
+    make_model: Callable[[int], RewardModel], tmp_path: Path
+) -> None:
+    model = make_model(2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    for step in (3, 4):
+        state.save(tmp_path, state.Progress("recipe", "s", step), model, optimizer)
+    newest = tmp_path / state.NEWEST
+    newest.write_bytes(newest.read_bytes()[:1000])
+    assert state.load(tmp_path, "recipe", "s", model, optimizer) == 3
+
+
+def test_small_packs_add_up_to_the_whole_batch(
+    make_job: Callable[..., trainer.Job], make_model: Callable[[int], RewardModel]
+) -> None:
+    whole = plain_step(make_job(learning_rate=1.0), make_model(1))
+    packed = plain_step(make_job(learning_rate=1.0, pack_tokens=100), make_model(1))
+    for name, value in whole.items():
+        torch.testing.assert_close(packed[name], value, atol=1e-6, rtol=0, msg=name)
+
+
+def plain_step(job: trainer.Job, model: RewardModel) -> Weights:
+    """One step of plain descent at rate 1: weights then differ by exactly the clipped gradient."""
+    plan = Plan(job.stage, job.steps)
+    adam = make_optimizer(model, plan)
+    groups = [{"params": g["params"], "part": g["part"]} for g in adam.param_groups]
+    with RunLog(job.folder, io.StringIO()) as log:
+        loop = trainer.Loop(job, model, torch.optim.SGD(groups, lr=1.0), plan, log)
+        trainer.step(loop, job.data.prepare(0))
+    return dict(model.state_dict())
+
+
+def test_a_worker_process_prepares_the_same_batches(make_job: Callable[..., trainer.Job]) -> None:
+    data = make_job().data
+    here, there = list(batches(data, 1, 4, 0)), list(batches(data, 1, 4, 1))
+    assert [batch.step for batch in there] == [1, 2, 3]
+    for ours, theirs in zip(here, there, strict=True):
+        for a, b in zip(ours.rows, theirs.rows, strict=True):
+            assert a.encoded.prefix_ids_P.tolist() == b.encoded.prefix_ids_P.tolist()
+            assert [i.digest for i in a.encoded.images] == [i.digest for i in b.encoded.images]
+
+
+def test_frozen_parts_keep_every_bit_and_thawed_ones_move(
+    make_job: Callable[..., trainer.Job], make_model: Callable[[int], RewardModel]
+) -> None:
+    before = make_model(1).state_dict()
+    job = make_job(frozen=["vision", "projector"], unfreeze_after={"projector": 0.5})
+    model = make_model(1)
+    run(job, model)
+    moved = {
+        part: any(not torch.equal(p, before[name]) for name, p in named)
+        for part, named in parts(model).items()
+    }
+    assert moved == {"vision": False, "projector": True, "language": True, "head": True}
+
+
+def test_kept_features_are_the_towers(
+    encoder: Encoder, make_model: Callable[[int], RewardModel]
+) -> None:
+    model, cache = make_model(1).requires_grad_(False), FeatureCache(limit_bytes=2000)
+    cache.follow(model)
+    for numbers in ((1, 2), (2, 4), (5, 1)):
+        groups = [encoder.encode(preference(n, images=2).as_group()) for n in numbers]
+        batch = pack(groups, model.image_pad_id, model.rules.merge_size)
+        assert batch.patches is not None
+        expected_FD = model.image_features(batch.patches, batch.grid_thw)
+        torch.testing.assert_close(cache.of(model, batch), expected_FD, atol=1e-6, rtol=0)
+    model.requires_grad_(True)
+    cache.follow(model)
+    assert cache.of(model, batch) is None
+
+
+def test_a_row_too_long_is_left_out_by_name_and_too_many_end_the_run(
+    make_job: Callable[..., trainer.Job], make_model: Callable[[int], RewardModel], tmp_path: Path
+) -> None:
+    job = make_job(max_tokens=80)  # some rows have two pictures and are longer
+    batch = job.data.prepare(0)
+    assert len(batch.rows) + len(batch.refused) == BATCH
+    assert batch.refused[0][0].startswith("row-")
+    assert "limit is 80" in batch.refused[0][1]
+    with pytest.raises(trainer.TrainingFailed, match="rows refused"):
+        run(make_job(max_tokens=20), make_model(1))
+    assert '"event": "refused"' in (tmp_path / "state" / "metrics.jsonl").read_text()
+
+
+def test_the_auxiliary_language_loss_reaches_the_embeddings(
+    make_job: Callable[..., trainer.Job], make_model: Callable[[int], RewardModel]
+) -> None:
+    plain, helped = (
+        run(make_job(), make_model(1)),
+        run(make_job(language_weight=1.0), make_model(1)),
+    )
+    assert not same(plain, helped)
