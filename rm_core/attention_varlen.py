@@ -46,8 +46,8 @@ def _kernel(q_THD: Tensor, k_TKD: Tensor, v_TKD: Tensor, plan: VarlenPlan, scale
             options["enable_gqa"] = True
         else:
             k_TKD, v_TKD = (x.repeat_interleave(sharing, 1) for x in (k_TKD, v_TKD))
-    tensors = (x.contiguous() for x in (q_THD, k_TKD, v_TKD))
-    return varlen_attn(*tensors, plan.cu_q, plan.cu_k, plan.max_q, plan.max_k, **options)
+    q, k, v = (x.contiguous() for x in (q_THD, k_TKD, v_TKD))
+    return varlen_attn(q, k, v, plan.cu_q, plan.cu_k, plan.max_q, plan.max_k, **options)
 
 
 def plan(spans: Sequence[GroupSpan], device: torch.device) -> VarlenPlan:

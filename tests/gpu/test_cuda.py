@@ -8,10 +8,7 @@ import torch
 from rm_core.scorer import Scorer
 from tests.groups import all_groups
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
+pytestmark = pytest.mark.gpu
 
 
 def flat(scores: list[list[float]]) -> list[float]:

@@ -100,8 +100,11 @@ def emulated_kernel(
         assert 0 < length <= max_q
         assert 0 < size <= max_k
         mask = torch.ones(length, size, dtype=torch.bool)
+        q_HLD, k_HSD, v_HSD = (x.transpose(0, 1) for x in (q[rows], k[keys], v[keys]))
         out[rows] = torch.nn.functional.scaled_dot_product_attention(
-            *(x.transpose(0, 1) for x in (q[rows], k[keys], v[keys])),
+            q_HLD,
+            k_HSD,
+            v_HSD,
             attn_mask=mask.tril(size - length) if window_size == (-1, 0) else mask,
             scale=scale,
             enable_gqa=enable_gqa,
