@@ -1,0 +1,46 @@
+"""The words the tower is taught to show, and the rows of the embedding they start from.
+
+A merged picture token should be worth the sum of the words that are true of it. So the words' rows
+are made orthonormal first, the tower learns to hit them, and the decoder starts from the same rows.
+"""
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from training.data.colours import RANGES
+from training.data.objects import OBJECTS, plural
+from training.data.tasks.shapes import COLOURS, SHAPES
+
+NOTHING = "nothing"
+COLOUR_WORDS = tuple(dict.fromkeys((*RANGES, *COLOURS)))
+COUNTS = ("one", "two", "three", "four")
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "thing": (NOTHING, *OBJECTS),
+    "colour": COLOUR_WORDS,
+    "row": ("top", "bottom"),
+    "column": ("left", "right"),
+    "count": COUNTS,
+    "shape": SHAPES,
+    "shortest": COLOUR_WORDS,  # through a turn of its own: a chart has a tallest colour as well
+}
+WORDS = tuple(dict.fromkeys(word for words in FAMILIES.values() for word in words))
+OTHER_SPELLING = 0.15  # how far "Frog" and " frogs" start from " frog", in units of a row's length
+
+
+def word_rows(width: int, generator: torch.Generator) -> Tensor:
+    """One row for each of WORDS, (words, width), orthonormal."""
+    assert width >= len(WORDS), (width, len(WORDS))
+    basis: Tensor = torch.linalg.qr(torch.randn(width, len(WORDS), generator=generator)).Q
+    return basis.T.contiguous()
+
+
+def spread_to(embedding_VD: Tensor, tokenizer: Tokenizer, rows_WD: Tensor) -> None:
+    """Start every spelling of a word near the word's row, and all other tokens at random."""
+    forms = {word: index for index, word in enumerate(WORDS)}
+    forms |= {plural(word): forms[word] for word in OBJECTS}
+    with torch.no_grad():
+        embedding_VD.normal_(0.0, embedding_VD.shape[1] ** -0.5)
+        for token, token_id in tokenizer.get_vocab().items():
+            if (index := forms.get(token.removeprefix("Ġ").lower())) is not None:
+                embedding_VD[token_id] = rows_WD[index] + OTHER_SPELLING * embedding_VD[token_id]
