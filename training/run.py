@@ -14,14 +14,12 @@ from pathlib import Path
 
 import torch
 
-from rm_core import attention
-from rm_core.checkpoints import Checkpoint, load, save
+from rm_core.checkpoints import Checkpoint, save
 from rm_core.errors import CheckpointError, InvalidInput
 from training import finish, recipe, state, trainer
-from training.config import FromCheckpoint, FromScratch, Recipe, Stage
-from training.data.dataset import Order, Source, StageData, seed_for
-from training.data.sources import open_source
-from training.examine import QuickCheck
+from training.config import FromCheckpoint, FromScratch, Recipe
+from training.data.dataset import Source
+from training.jobs import count_steps, make_job, open_for_training, open_sources
 from training.runlog import RunLog
 
 
@@ -48,14 +46,17 @@ class Run:
 
 def train(chosen: Recipe, folder: Path, only: int | None, log: RunLog) -> Path:
     """Make everything that is missing (or just stage `only`); returns the last folder made."""
+    # What is missing or endless in the last stage is refused before the first one computes.
     sources = {stage.name: open_sources(chosen, stage) for stage in chosen.stages}
+    for stage in chosen.stages:
+        count_steps(stage, sources[stage.name])
     run = Run(chosen, folder, log)
     if only is not None and not 0 <= only <= len(chosen.stages):
         raise InvalidInput(
             f"--stage {only}: the recipe has stages 0 (base) to {len(chosen.stages)}"
         )
     numbers = range(len(chosen.stages) + 1) if only is None else [only]
-    with alone(folder), state.StopRequest() as stop:
+    with alone(folder):
         _adopt_folder(run)
         torch.manual_seed(chosen.seed)
         if chosen.threads is not None:
@@ -64,18 +65,10 @@ def train(chosen: Recipe, folder: Path, only: int | None, log: RunLog) -> Path:
             if number == 0:
                 _make_base(run)
             else:
-                _make_stage(run, number, sources[chosen.stages[number - 1].name], stop)
+                _make_stage(run, number, sources[chosen.stages[number - 1].name])
         if numbers[-1] < len(chosen.stages):
             return run.stage(numbers[-1]) if numbers[-1] else run.base
         return finish.finish(chosen, run.digest, run.stage(numbers[-1]), folder, log)
-
-
-def open_sources(chosen: Recipe, stage: Stage) -> tuple[Source, ...]:
-    """Every source of a stage, so that what is missing is known before anything is computed."""
-    return tuple(
-        open_source(entry.source, seed_for(chosen.seed, stage.name, entry.source))
-        for entry in stage.data
-    )
 
 
 def _make_base(run: Run) -> None:
@@ -89,16 +82,15 @@ def _make_base(run: Run) -> None:
         beside.rename(run.base)
 
 
-def _make_stage(
-    run: Run, number: int, sources: tuple[Source, ...], stop: state.StopRequest
-) -> None:
+def _make_stage(run: Run, number: int, sources: tuple[Source, ...]) -> None:
     stage, folder = run.recipe.stages[number - 1], run.stage(number)
     if folder.exists():
         run.log.say(f"{stage.name}: already made, {folder}")
         return
-    checkpoint = open_for_training(run, parent_of(run, number))
-    job = make_job(run, stage, sources, checkpoint)
-    trainer.run(job, checkpoint.model, run.log, stop)
+    checkpoint = open_for_training(parent_of(run, number), run.recipe.device)
+    job = make_job(run.recipe, stage, sources, checkpoint, run.folder / "state")
+    with state.StopRequest() as stop:
+        trainer.run(job, checkpoint.model, run.log, stop)
     write_stage(run, number, checkpoint)
 
 
@@ -113,46 +105,6 @@ def parent_of(run: Run, number: int) -> str | Path:
     if not Path(parent).exists():
         raise CheckpointError(f"stage {number} starts from {parent}, which is not made yet")
     return parent
-
-
-def open_for_training(run: Run, source: str | Path) -> Checkpoint:
-    device = run.recipe.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    checkpoint = load(source, device=torch.device(device), dtype=torch.float32)
-    model = checkpoint.model
-    model.attention = attention.choose("auto", model.device, model.dtype)
-    return checkpoint
-
-
-def make_job(
-    run: Run, stage: Stage, sources: tuple[Source, ...], checkpoint: Checkpoint
-) -> trainer.Job:
-    chosen = run.recipe
-    steps = count_steps(stage, sources)
-    weights = [e.weight or float(s.size or 1) for e, s in zip(stage.data, sources, strict=True)]
-    order = Order.draw(weights, steps * stage.batch, seed_for(chosen.seed, stage.name, "order"))
-    return trainer.Job(
-        stage=stage,
-        steps=steps,
-        data=StageData(sources, order, checkpoint.encoder, stage.batch, stage.max_tokens),
-        workers=chosen.workers,
-        output=chosen.output,
-        recipe=run.digest,
-        folder=run.folder / "state",
-        evaluate_every=chosen.evaluation.every_steps,
-        evaluate=QuickCheck(chosen.evaluation, checkpoint),
-    )
-
-
-def count_steps(stage: Stage, sources: tuple[Source, ...]) -> int:
-    if stage.steps is not None:
-        return stage.steps
-    assert stage.epochs is not None
-    sizes = [source.size for source in sources if source.size is not None]
-    if len(sizes) != len(sources):
-        raise InvalidInput(f"stage {stage.name}: a generated source has no end; give 'steps'")
-    return max(1, round(stage.epochs * sum(sizes) / stage.batch))
 
 
 def write_stage(run: Run, number: int, checkpoint: Checkpoint) -> None:

@@ -10,7 +10,7 @@ import yaml
 
 from rm_core.scorer import Scorer
 from tests.training.conftest import preference
-from training import cli, run
+from training import cli, jobs, run
 from training.data import folder as pairs
 from training.recipe import read
 from training.runlog import RunLog
@@ -133,14 +133,12 @@ def test_calibrate_stores_what_it_fitted(
 
 
 def test_every_row_of_a_folder_is_seen_once_an_epoch(
-    write_recipe: Callable[..., Path], tmp_path: Path
+    write_recipe: Callable[..., Path], tmp_path: Path, base: Path
 ) -> None:
     recipe = read(write_recipe(), ["stages.0.epochs=2"])
-    with RunLog(tmp_path) as log:
-        here = run.Run(recipe, tmp_path, log)
-        sources = run.open_sources(recipe, recipe.stages[0])
-        checkpoint = run.open_for_training(here, run.parent_of(here, 1))
-        job = run.make_job(here, recipe.stages[0], sources, checkpoint)
+    sources = jobs.open_sources(recipe, recipe.stages[0])
+    checkpoint = jobs.open_for_training(base, "cpu")
+    job = jobs.make_job(recipe, recipe.stages[0], sources, checkpoint, tmp_path)
     order = [job.data.order.pick(position, [ROWS])[1] for position in range(2 * ROWS)]
     assert sorted(order[:ROWS]) == sorted(order[ROWS:]) == list(range(ROWS))
     assert order[:ROWS] != order[ROWS:]

@@ -1,6 +1,9 @@
 """Batches ready before they are wanted: prepared in line, or by worker processes, in step order."""
 
 import multiprocessing
+import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -38,6 +41,17 @@ _DATA: list[StageData] = []  # in a worker process: the one stage it prepares
 
 def _adopt(data: StageData) -> None:
     _DATA[:] = [data]
+    # Ctrl-C reaches the whole process group; whether and when to stop is the trainer's decision.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    """A worker whose trainer was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _prepare(step: int) -> Batch:
