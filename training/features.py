@@ -15,14 +15,15 @@ class FeatureCache:
     Used only while tower and projector are both frozen: then a picture's features are constant.
     """
 
-    def __init__(self, limit_bytes: int = 1 << 30) -> None:
+    def __init__(self, limit_bytes: int) -> None:
         self._kept: OrderedDict[str, Tensor] = OrderedDict()
         self._bytes, self._limit = 0, limit_bytes
         self._frozen = False
 
     def follow(self, model: RewardModel) -> None:
         """Look at who is trained now; what was kept is void once the tower moves."""
-        self._frozen = not any(p.requires_grad for p in model.backbone.visual.parameters())
+        trained = any(p.requires_grad for p in model.backbone.visual.parameters())
+        self._frozen = self._limit > 0 and not trained
         if not self._frozen:
             self._kept.clear()
             self._bytes = 0

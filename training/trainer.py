@@ -23,6 +23,9 @@ from training.meter import Meter
 from training.runlog import RunLog
 
 
+CACHE_BYTES = 1 << 30
+
+
 class Interrupted(RewardError):
     """The run was asked to stop; its state is saved and the same command goes on from there."""
 
@@ -59,7 +62,7 @@ class Loop:
     optimizer: Optimizer
     plan: optim.Plan
     log: RunLog
-    features: FeatureCache = field(default_factory=FeatureCache)
+    features: FeatureCache
     meter: Meter = field(default_factory=Meter)
     rows: int = 0
     refused: int = 0
@@ -69,7 +72,7 @@ class Loop:
 def run(job: Job, model: RewardModel, log: RunLog, stop: state.StopRequest) -> None:
     """Train `model` in place through the whole stage, from its saved state where there is one."""
     plan = optim.Plan(job.stage, job.steps)
-    loop = Loop(job, model, optim.make_optimizer(model, plan), plan, log)
+    loop = Loop(job, model, optim.make_optimizer(model, plan), plan, log, cache_for(job))
     start = state.load(job.folder, job.recipe, job.stage.name, model, loop.optimizer)
     log.event("stage_start", stage=job.stage.name, step=start, steps=job.steps)
     log.say(f"{job.stage.name}: step {start} of {job.steps}, {job.stage.batch} groups a step")
@@ -81,6 +84,12 @@ def run(job: Job, model: RewardModel, log: RunLog, stop: state.StopRequest) -> N
             _housekeeping(loop, batch.step + 1, stop)
     model.eval()
     state.clear(job.folder)
+
+
+def cache_for(job: Job) -> FeatureCache:
+    """Rows of a folder come back every epoch; generated ones never do and are not kept."""
+    returning = any(source.size is not None for source in job.data.sources)
+    return FeatureCache(CACHE_BYTES if returning else 0)
 
 
 def step(loop: Loop, batch: Batch) -> None:

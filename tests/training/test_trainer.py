@@ -109,7 +109,7 @@ def plain_step(job: trainer.Job, model: RewardModel) -> Weights:
     adam = make_optimizer(model, plan)
     groups = [{"params": g["params"], "part": g["part"]} for g in adam.param_groups]
     with RunLog(job.folder, io.StringIO()) as log:
-        loop = trainer.Loop(job, model, torch.optim.SGD(groups, lr=1.0), plan, log)
+        loop = trainer.Loop(job, model, torch.optim.SGD(groups, lr=1.0), plan, log, FeatureCache(0))
         trainer.step(loop, job.data.prepare(0))
     return dict(model.state_dict())
 
