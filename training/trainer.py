@@ -22,7 +22,6 @@ from training.losses import bradley_terry, next_token, pair_up
 from training.meter import Meter
 from training.runlog import RunLog
 
-
 CACHE_BYTES = 1 << 30
 
 
