@@ -69,7 +69,7 @@ def assemble(settings: Settings, scorer: "Scorer") -> Parts:
     parts = Parts(
         settings=settings,
         scorer=scorer,
-        keys=ApiKeys.read(settings.api_keys_file) if settings.api_keys_file else ApiKeys(),
+        keys=ApiKeys.of(settings),
         admission=Admission(settings.max_in_flight),
         store=store,
         preparer=Preparer(scorer.encode, store, settings),

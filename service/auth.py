@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from service.settings import SettingsError
+from service.settings import Settings, SettingsError
 
 _LINE = re.compile(r"(?P<name>[\w.-]{1,64})\s+(?P<digest>[0-9a-f]{64})(?P<admin>\s+admin)?")
 
@@ -24,6 +24,10 @@ class ApiKeys:
     """The keys this server knows; an empty set means that nobody needs one."""
 
     keys: tuple[Key, ...] = ()
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        return cls.read(settings.api_keys_file) if settings.api_keys_file else cls()
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -12,6 +12,7 @@ import uvicorn
 
 from service import logs
 from service.app import create_app
+from service.auth import ApiKeys
 from service.deps import Parts
 from service.settings import Settings, SettingsError
 from service.worker import limit_threads
@@ -28,6 +29,7 @@ KEEP_ALIVE_S = 60
 def serve(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; the exit code."""
     logs.configure(settings.log_level)
+    ApiKeys.of(settings)  # what is wrong with the keys or the port is said before the slow part
     listener = bind(settings)
     app = create_app(settings, load_scorer(settings))
     config = uvicorn.Config(
@@ -48,7 +50,7 @@ def serve(settings: Settings) -> int:
 
 
 def bind(settings: Settings) -> socket.socket:
-    """Claim the port before the slow part, so that a taken one is known at once."""
+    """Claim the port; nobody can connect until the server listens."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

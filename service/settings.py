@@ -23,56 +23,81 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    model: str | None = Field(None, description="Checkpoint folder or hub id; none: embedded.")
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8000, ge=0, le=65_535, description="Port to listen on; 0 picks a free one.")
+    model: str | None = Field(
+        default=None, description="Checkpoint folder or hub id; none: embedded."
+    )
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(
+        default=8000, ge=0, le=65_535, description="Port to listen on; 0 picks a free one."
+    )
     api_keys_file: Path | None = Field(
-        None, description="Lines of `name sha256-of-key [admin]`; without it nobody needs a key."
+        default=None,
+        description="Lines of `name sha256-of-key [admin]`; without it nobody needs a key.",
     )
     allow_anonymous: bool = Field(
-        False, description="Listen beyond loopback although no keys are configured."
+        default=False, description="Listen beyond loopback although no keys are configured."
     )
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Number type of the forward pass; the head is always float32."
+        default="auto", description="Number type of the forward pass; the head is always float32."
     )
-    attention: str = Field("auto", description="Attention back-end of rm_core, or auto.")
-    threads: int = Field(0, ge=0, le=1024, description="CPU threads of torch; 0: torch decides.")
+    attention: str = Field(default="auto", description="Attention back-end of rm_core, or auto.")
+    threads: int = Field(
+        default=0, ge=0, le=1024, description="CPU threads of torch; 0: torch decides."
+    )
     max_pixels: int | None = Field(
-        None, ge=784, description="Pixel budget pictures are resized to; none: the checkpoint's."
+        default=None,
+        ge=784,
+        description="Pixel budget pictures are resized to; none: the checkpoint's.",
     )
-    max_batch_tokens: int = Field(16_384, ge=64, description="Token budget of one forward pass.")
+    max_batch_tokens: int = Field(
+        default=16_384, ge=64, description="Token budget of one forward pass."
+    )
     max_batch_patches: int = Field(
-        65_536, ge=16, description="Picture patch budget of one forward pass."
+        default=65_536, ge=16, description="Picture patch budget of one forward pass."
     )
-    max_batch_groups: int = Field(64, ge=1, description="Most requests in one forward pass.")
+    max_batch_groups: int = Field(
+        default=64, ge=1, description="Most requests in one forward pass."
+    )
     max_in_flight: int = Field(
-        256, ge=1, description="Accepted and unanswered requests; above it 503 with Retry-After."
+        default=256,
+        ge=1,
+        description="Accepted and unanswered requests; above it 503 with Retry-After.",
     )
-    max_body_bytes: int = Field(32 * MIB, ge=1024, description="Largest request body.")
-    max_responses: int = Field(1024, ge=1, description="Most candidates in one request.")
-    max_images: int = Field(64, ge=0, description="Most pictures in one request.")
-    max_text_chars: int = Field(1_000_000, ge=1, description="Most characters in one request.")
+    max_body_bytes: int = Field(default=32 * MIB, ge=1024, description="Largest request body.")
+    max_responses: int = Field(default=1024, ge=1, description="Most candidates in one request.")
+    max_images: int = Field(default=64, ge=0, description="Most pictures in one request.")
+    max_text_chars: int = Field(
+        default=1_000_000, ge=1, description="Most characters in one request."
+    )
     max_image_pixels: int = Field(
-        25_000_000, ge=784, description="Largest picture, by its header, before decoding."
+        default=25_000_000, ge=784, description="Largest picture, by its header, before decoding."
     )
     max_request_pixels: int = Field(
-        64_000_000, ge=784, description="All pictures of one request together."
+        default=64_000_000, ge=784, description="All pictures of one request together."
     )
     image_store_bytes: int = Field(
-        256 * MIB, ge=1024, description="Memory for uploaded pictures; the least used go first."
+        default=256 * MIB,
+        ge=1024,
+        description="Memory for uploaded pictures; the least used go first.",
     )
     prepare_threads: int = Field(
-        2, ge=1, le=256, description="Threads that decode pictures and tokenize."
+        default=2, ge=1, le=256, description="Threads that decode pictures and tokenize."
     )
     body_timeout_s: float = Field(
-        30.0, gt=0, le=3600, description="A body must have arrived within this many seconds."
+        default=30.0,
+        gt=0,
+        le=3600,
+        description="A body must have arrived within this many seconds.",
     )
     drain_s: float = Field(
-        30.0, ge=0, le=3600, description="How long a stopping server may finish accepted work."
+        default=30.0,
+        ge=0,
+        le=3600,
+        description="How long a stopping server may finish accepted work.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severe line that is logged."
+        default="info", description="Least severe line that is logged."
     )
 
     @property

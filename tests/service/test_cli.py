@@ -1,0 +1,138 @@
+"""The command line, up to the point where a server starts listening (that is in tests/e2e)."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rm_core.scorer import Scorer
+from service import cli
+from service.settings import Settings
+from tests.service.serving import TOLERANCE, asked, png
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "apple.png"
+    path.write_bytes(png())
+    return path
+
+
+def arguments(picture: Path, checkpoint: Path) -> list[str]:
+    return ["--model", str(checkpoint), "--image", str(picture), "--question", "What is it?"]
+
+
+def test_score_prints_what_the_scorer_says(
+    picture: Path,
+    random_checkpoint: Path,
+    random_scorer: Scorer,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    answers = ("An apple.", "A dog.")
+    command = ["score", *arguments(picture, random_checkpoint), "--json"]
+    assert cli.main([*command, "--response", answers[0], "--response", answers[1]]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    expected = random_scorer.score([asked("What is it?", answers, png())])[0]
+    assert [row["score"] for row in printed["scores"]] == pytest.approx(expected, abs=TOLERANCE)
+    assert [row["response"] for row in printed["scores"]] == list(answers)
+    assert printed["model"] == random_scorer.info.revision
+
+
+def test_score_table(
+    picture: Path, random_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = "word\n" * 100
+    command = ["score", *arguments(picture, random_checkpoint)]
+    assert cli.main([*command, "--response", "An apple.", "--response", long]) == 0
+    head, first, second = capsys.readouterr().out.splitlines()
+    assert head.split() == ["score", "normalized", "response"]
+    assert first.endswith("-  An apple.")
+    assert second.endswith("…")
+    assert len(second) < 110
+
+
+def test_compare(
+    picture: Path, random_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["compare", *arguments(picture, random_checkpoint), "--a", "An apple.", "--b", "No."]
+    assert cli.main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["margin"] == found["score_a"] - found["score_b"]
+    assert cli.main(command) == 0
+    table = capsys.readouterr().out
+    assert f"verdict: {found['verdict']}" in table
+    assert "uncalibrated" in table
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [("missing.png", "No such file"), ("text.png", "not a complete")],
+)
+def test_a_bad_picture_is_one_sentence_and_exit_1(
+    tmp_path: Path, image: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.png").write_text("hello")
+    command = ["score", "--image", str(tmp_path / image), "--question", "x", "--response", "y"]
+    assert cli.main(command) == 1
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argv", [[], ["nonsense"]])
+def test_an_unknown_command_lists_the_known_ones(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(argv) == 2
+    assert "compare,score,serve" in capsys.readouterr().err.replace("train,", "")
+
+
+def test_every_setting_has_a_flag() -> None:
+    flags = cli.serve_parser().format_help()
+    assert all("--" + name.replace("_", "-") in flags for name in Settings.model_fields)
+
+
+def serve(*flags: str, **environ: str) -> tuple[subprocess.CompletedProcess[str], float]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("VLRM_")}
+    started = time.monotonic()
+    command = [sys.executable, "-X", "importtime", "-m", "service.cli", "serve", *flags]
+    done = subprocess.run(
+        command, cwd=ROOT, env=clean | environ, capture_output=True, text=True, check=False
+    )
+    return done, time.monotonic() - started
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "words"),
+    [
+        pytest.param(["--port", "x"], {}, "--port", id="flag"),
+        pytest.param([], {"VLRM_PROT": "1"}, "VLRM_PROT", id="variable"),
+        pytest.param(["--host", "0.0.0.0"], {}, "allow_anonymous", id="open_server"),
+        pytest.param(["--api-keys-file", "/none"], {}, "/none", id="keys_file"),
+    ],
+)
+def test_a_wrong_setting_ends_the_server_at_once_without_torch_or_traceback(
+    flags: list[str], environ: dict[str, str], words: str
+) -> None:
+    done, _ = serve(*flags, **environ)
+    told = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+    assert done.returncode == 1
+    assert len(told) == 1
+    assert words in told[0]
+    assert "torch" not in done.stderr
+
+
+def test_a_taken_port_is_known_before_the_model_is_loaded() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done, _ = serve("--port", str(port))
+    assert done.returncode == 1
+    assert f"port {port}" in done.stderr
+    assert "| torch\n" not in done.stderr
