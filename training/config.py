@@ -35,7 +35,8 @@ class FromScratch(Spec):
 
     kind: Literal["from_scratch"] = "from_scratch"
     vision_steps: int = Field(default=6000, ge=1)
-    speaking_steps: int = Field(default=150, ge=0)
+    pointing_steps: int = Field(default=1000, ge=0)
+    speaking_steps: int = Field(default=100, ge=0)
     checking_steps: int = Field(default=3000, ge=1)
 
 

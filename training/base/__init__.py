@@ -16,7 +16,7 @@ from training.base.language import teach
 from training.base.model import RULES, WIDTH, make_config, start_decoder
 from training.base.tokenizer import make_tokenizer
 from training.base.tower import warm_up
-from training.base.words import spread_to, word_rows
+from training.base.words import picture_mark, spread_to, word_rows
 from training.config import FromScratch
 from training.runlog import RunLog
 
@@ -28,16 +28,20 @@ def build(spec: FromScratch, seed: int, folder: Path, log: RunLog) -> None:
     torch.manual_seed(seed)
     encoder = Encoder(make_tokenizer(seed), RULES)
     model = RewardModel(make_config(encoder.tokenizer), RULES)
-    rows_WD = word_rows(WIDTH, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    rows_WD = word_rows(WIDTH, generator)
+    mark_D = picture_mark(rows_WD, generator)
     log.say(f"base: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
     warm_up(model, rows_WD, Random(f"tower/{seed}"), log, steps=spec.vision_steps)
-    start_decoder(model)
-    spread_to(model.backbone.language_model.embed_tokens.weight, encoder.tokenizer, rows_WD)
+    start_decoder(model, mark_D)
+    embedding_VD = model.backbone.language_model.embed_tokens.weight
+    spread_to(embedding_VD, encoder.tokenizer, rows_WD, mark_D)
     teach(
         model,
         encoder,
         Random(f"language/{seed}"),
         log,
+        pointing_steps=spec.pointing_steps,
         speaking_steps=spec.speaking_steps,
         checking_steps=spec.checking_steps,
     )

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from rm_core.encode import EncodedGroup, Encoder
 from rm_core.model import RewardModel
 from rm_core.packing import PackedBatch, pack
+from training.base.model import WIDTH
+from training.base.pointing import Pointer, draw_pointed, pointed_loss, word_ids
 from training.base.tower import cosine, decaying, descend, set_rate
 from training.data.tasks import TASKS, draw
 from training.losses import bradley_terry, next_token, pair_up
@@ -23,6 +25,7 @@ TASK_WEIGHTS: Mapping[str, float] = {
     "describe": 1.2, "list": 1.5, "exists": 1.5, "count": 1.2, "sum": 1.2,
     "where": 2.0, "side": 2.0, "more": 1.5,
 }  # fmt: skip
+POINTED_PICTURES = 48
 MEAN_SCALE = 4.0  # means over tokens differ less than last tokens do
 
 
@@ -32,31 +35,47 @@ def teach(
     rng: Random,
     log: RunLog,
     *,
+    pointing_steps: int,
     speaking_steps: int,
     checking_steps: int,
     batch: int = 32,
     learning_rate: float = 2e-3,
 ) -> None:
-    """Next-token steps, then checking steps under one falling rate; the tower stays as it is."""
+    """Pointing, speaking and checking steps under one falling rate; the tower stays as it is."""
     model.backbone.visual.requires_grad_(False)
-    checker = nn.Linear(model.head.in_features, 1, bias=False)
+    pointer, checker = Pointer(WIDTH), nn.Linear(WIDTH, 1, bias=False)
     nn.init.normal_(checker.weight, 0.0, 0.02)
-    trained = [p for p in (*model.parameters(), *checker.parameters()) if p.requires_grad]
+    modules = (model, pointer, checker)
+    trained = [p for module in modules for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(decaying(trained, 0.02), lr=learning_rate, betas=(0.9, 0.98))
-    steps = speaking_steps + checking_steps
-    for step, groups in zip(range(steps), _batches(encoder, rng, batch), strict=False):
+    steps = pointing_steps + speaking_steps + checking_steps
+    words = word_ids(encoder.tokenizer)
+    for step in range(pointing_steps):
+        rows = [draw_pointed(rng, encoder) for _ in range(POINTED_PICTURES)]
+        loss, read = pointed_loss(model, pointer, rows, words)
+        set_rate(optimizer, cosine(step, steps, learning_rate, warmup=100))
+        descend(optimizer, loss)
+        if (step + 1) % 50 == 0:
+            _report(log, "pointing", step + 1, pointing_steps, read)
+    batches = _batches(encoder, rng, batch)
+    for step, groups in zip(range(pointing_steps, steps), batches, strict=False):
         packed = pack(groups, model.image_pad_id, model.rules.merge_size)
         hidden_TD = model.hidden(packed)
         language = next_token(model, hidden_TD, packed)
         checked, right = _check(model, checker, hidden_TD, packed)
         set_rate(optimizer, cosine(step, steps, learning_rate, warmup=100))
-        descend(optimizer, language if step < speaking_steps else checked + 0.2 * language)
+        speaking = step < pointing_steps + speaking_steps
+        descend(optimizer, language if speaking else checked + 0.2 * language)
         if (step + 1) % 50 == 0 or step + 1 == steps:
             numbers = {"language": language.item(), "checked": checked.item(), "right": right}
-            log.event("first_words", step=step + 1, steps=steps, **numbers)
-            shown = "  ".join(f"{name} {value:.3f}" for name, value in numbers.items())
-            log.progress(f"first words {step + 1}/{steps}  {shown}")
+            _report(log, "speaking" if speaking else "checking", step + 1, steps, numbers)
     model.requires_grad_(True)
+
+
+def _report(log: RunLog, phase: str, step: int, steps: int, numbers: Mapping[str, float]) -> None:
+    log.event(phase, step=step, steps=steps, **numbers)
+    shown = "  ".join(f"{name} {value:.3f}" for name, value in numbers.items())
+    log.progress(f"{phase} {step}/{steps}  {shown}")
 
 
 def _check(

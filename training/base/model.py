@@ -54,8 +54,8 @@ def make_config(tokenizer: Tokenizer) -> Qwen2_5_VLConfig:
     return Qwen2_5_VLConfig(text_config=text, vision_config=vision, **control_ids)
 
 
-def start_decoder(model: RewardModel) -> None:
-    """Queries equal to keys find equal words; outputs that undo values copy what was found.
+def start_decoder(model: RewardModel, mark_D: Tensor) -> None:
+    """Queries equal to keys find equal words, in pictures first; the outputs copy what was found.
 
     Without this start a model this small stays at chance for as long as we can afford to train it.
     """
@@ -69,6 +69,8 @@ def start_decoder(model: RewardModel) -> None:
             if number < MATCHING_LAYERS:
                 _match(layer.self_attn)
                 _copy(layer.self_attn)
+                _seek(layer.self_attn, mark_D)
+        model.backbone.visual.merger.mlp[-1].bias.add_(mark_D)
         model.head.weight.normal_(0.0, 0.02)
         model.head.bias.zero_()
 
@@ -88,6 +90,22 @@ def _copy(attention: Any, strength: float = 0.5) -> None:
     attention.v_proj.weight.copy_(values)
     heads = values.view(KEY_HEADS, 1, -1, WIDTH).repeat(1, HEADS // KEY_HEADS, 1, 1)
     attention.o_proj.weight.copy_(strength * heads.reshape(WIDTH, WIDTH).T)
+
+
+def _seek(attention: Any, mark_D: Tensor, strength: float = 2.0) -> None:
+    """Keys with the picture mark attract every query, through the slowest-turning pair of a head.
+
+    A word matches itself best of all; without this pull it would hardly look at the picture.
+    """
+    size = WIDTH // HEADS
+    slow, partner = size // 2 - 1, size - 1
+    for projection, heads in ((attention.q_proj, HEADS), (attention.k_proj, KEY_HEADS)):
+        weight, bias = projection.weight.view(heads, size, WIDTH), projection.bias.view(heads, size)
+        weight[:, [slow, partner]] = 0.0
+        if projection is attention.q_proj:
+            bias[:, slow] = strength
+        else:
+            weight[:, slow] = strength * mark_D
 
 
 def _orthonormal(like: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "shortest": COLOUR_WORDS,  # through a turn of its own: a chart has a tallest colour as well
 }
 WORDS = tuple(dict.fromkeys(word for words in FAMILIES.values() for word in words))
+NUMBER_WAVES = (2.3, 4.1, 7.3, 13.0, 23.0, 47.0)  # in units of one; numbers start as points on them
 OTHER_SPELLING = 0.15  # how far "Frog" and " frogs" start from " frog", in units of a row's length
 
 
@@ -35,12 +36,35 @@ def word_rows(width: int, generator: torch.Generator) -> Tensor:
     return basis.T.contiguous()
 
 
-def spread_to(embedding_VD: Tensor, tokenizer: Tokenizer, rows_WD: Tensor) -> None:
-    """Start every spelling of a word near the word's row, and all other tokens at random."""
+def picture_mark(rows_WD: Tensor, generator: torch.Generator) -> Tensor:
+    """A direction (D,) that no word uses: it says "this token is part of a picture"."""
+    mark_D = torch.randn(rows_WD.shape[1], generator=generator)
+    mark_D -= rows_WD.T @ (rows_WD @ mark_D)
+    unit_D: Tensor = mark_D / mark_D.norm()
+    return unit_D
+
+
+def spread_to(embedding_VD: Tensor, tokenizer: Tokenizer, rows_WD: Tensor, mark_D: Tensor) -> None:
+    """Start every spelling of a word near the word's row, all other tokens at random, unmarked."""
+    numbers = _number_rows(embedding_VD.shape[1])
     forms = {word: index for index, word in enumerate(WORDS)}
     forms |= {plural(word): forms[word] for word in OBJECTS}
     with torch.no_grad():
         embedding_VD.normal_(0.0, embedding_VD.shape[1] ** -0.5)
         for token, token_id in tokenizer.get_vocab().items():
+            if (digits := token.removeprefix("Ġ")).isdecimal() and int(digits) < len(numbers):
+                embedding_VD[token_id] = (
+                    numbers[int(digits)] + OTHER_SPELLING * embedding_VD[token_id]
+                )
             if (index := forms.get(token.removeprefix("Ġ").lower())) is not None:
                 embedding_VD[token_id] = rows_WD[index] + OTHER_SPELLING * embedding_VD[token_id]
+        embedding_VD -= torch.outer(embedding_VD @ mark_D, mark_D)
+
+
+def _number_rows(width: int, count: int = 100) -> Tensor:
+    """Neighbours start close together, so that sums can be learned from some and hold for all."""
+    angles = torch.arange(count)[:, None] * (2 * torch.pi / torch.tensor(NUMBER_WAVES))
+    points = torch.cat([angles.cos(), angles.sin()], dim=1) / len(NUMBER_WAVES) ** 0.5
+    basis: Tensor = torch.linalg.qr(torch.randn(width, points.shape[1])).Q
+    rows: Tensor = points @ basis.T
+    return rows
