@@ -72,9 +72,9 @@ def _calibrate(given: argparse.Namespace) -> int:
     from rm_core.scorer import Scorer
     from training.calibrate import fit_on, quality
     from training.evaluate import judge
-    from training.examine import sets
+    from training.examine import calibration_rows
 
-    rows = next(iter(sets(given.data, given.rows, "calibration").values()))
+    rows = calibration_rows(given.data, given.rows)
     scorer = Scorer.load(given.model)
     judged = judge(scorer, rows).judged
     calibration = fit_on(judged)

@@ -13,12 +13,14 @@ from training.data import heldout
 from training.data.folder import FolderSource
 from training.data.records import Preference
 from training.data.sources import BUILTIN
+from training.data.tasks import KNOWN
 from training.evaluate import judge
 
 # Fixed, not the recipe's: two recipes are compared on the same rows. Rows that fit the calibration
 # or choose golden examples are not the rows that are reported.
-SEEDS = {"report": 0, "calibration": 1, "quick": 2}
-Purpose = Literal["report", "calibration", "quick"]
+SEEDS = {"report": 0, "quick": 2}
+CALIBRATION_SEED = 1
+Purpose = Literal["report", "quick"]
 
 
 def sets(source: str, rows_per_task: int, purpose: Purpose) -> dict[str, list[Preference]]:
@@ -29,6 +31,14 @@ def sets(source: str, rows_per_task: int, purpose: Purpose) -> dict[str, list[Pr
     rows = [folder.row(index) for index in range(folder.size)]
     pictured = [heldout.greyed(row) for row in rows if row.conversation.images]
     return {"pairs": rows, **({heldout.GREY: pictured} if pictured else {})}
+
+
+def calibration_rows(source: str, rows_per_task: int) -> list[Preference]:
+    """Rows for the calibration and the golden examples: drawings of vendors the model knows."""
+    if source == BUILTIN:
+        return heldout.held_out_rows(rows_per_task, CALIBRATION_SEED, KNOWN)
+    folder = FolderSource.open(Path(source))
+    return [folder.row(index) for index in range(folder.size)]
 
 
 @dataclass

@@ -1,11 +1,7 @@
 """After the last stage: round, examine, calibrate, choose golden rows, write the checkpoint."""
 
 import json
-import platform
-import shutil
-import subprocess
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +13,7 @@ from rm_core.scorer import Scorer
 from training import calibrate, card, evaluate, examine, export
 from training.config import Recipe
 from training.evaluate import Judged, Outcome
+from training.lineage import Lineage
 from training.runlog import RunLog
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -39,7 +36,7 @@ class Findings:
         }
 
 
-def finish(chosen: Recipe, digest: str, last_stage: Path, folder: Path, log: RunLog) -> Path:
+def finish(chosen: Recipe, lineage: Lineage, last_stage: Path, folder: Path, log: RunLog) -> Path:
     """`last_stage` as the folder's `model`, with report.json and report.md beside it."""
     checkpoint = load(last_stage, device=torch.device("cpu"), dtype=torch.float32)
     dtype = DTYPES[chosen.output.dtype]
@@ -49,7 +46,6 @@ def finish(chosen: Recipe, digest: str, last_stage: Path, folder: Path, log: Run
     golden = export.make_golden(
         checkpoint, export.choose_golden([j.row for j in known], chosen.output.golden_rows)
     )
-    lineage = _lineage(chosen, digest)
     text = card.write(chosen, checkpoint.model, findings.outcomes, findings.after, lineage)
     content = export.Export(chosen.name, dtype, findings.calibration, golden, text, lineage)
     export.write(folder / "model", checkpoint, content)
@@ -61,7 +57,7 @@ def _examine(chosen: Recipe, checkpoint: Checkpoint) -> tuple[Findings, tuple[Ju
     asked, scorer = chosen.evaluation, Scorer(checkpoint)
     reported = examine.sets(asked.source, asked.rows_per_task, "report")
     outcomes = {name: evaluate.judge(scorer, rows) for name, rows in reported.items()}
-    fitting = next(iter(examine.sets(asked.source, asked.rows_per_task, "calibration").values()))
+    fitting = examine.calibration_rows(asked.source, asked.rows_per_task)
     judged = evaluate.judge(scorer, fitting).judged
     calibration = calibrate.fit_on(judged)
     first = next(iter(outcomes.values())).judged
@@ -76,39 +72,3 @@ def _report(folder: Path, findings: Findings, log: RunLog) -> None:
     (folder / "report.md").write_text(table + "\n")
     log.event("finished", **found)
     log.say(table)
-
-
-def _lineage(chosen: Recipe, digest: str) -> dict[str, Any]:
-    """How to make this checkpoint again: recipe, code and versions."""
-    return {
-        "recipe_digest": digest,
-        "recipe": chosen.model_dump(mode="json", exclude={"output", "evaluation", "workers"}),
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "versions": {name: _version(name) for name in ("torch", "transformers", "vlrm")},
-    }
-
-
-def _commit() -> str | None:
-    """The code's git commit, marked where files differ from it; None outside a checkout."""
-    git = shutil.which("git")
-    if git is None:
-        return None
-    asked = [
-        git,
-        "-C",
-        str(Path(__file__).parent),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=40",
-    ]
-    answer = subprocess.run(asked, capture_output=True, text=True, check=False)  # noqa: S603
-    return answer.stdout.strip() or None
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

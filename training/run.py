@@ -20,6 +20,7 @@ from training import finish, recipe, state, trainer
 from training.config import FromCheckpoint, FromScratch, Recipe
 from training.data.dataset import Source
 from training.jobs import count_steps, make_job, open_for_training, open_sources
+from training.lineage import lineage_of
 from training.runlog import RunLog
 
 
@@ -50,7 +51,7 @@ def train(chosen: Recipe, folder: Path, only: int | None, log: RunLog) -> Path:
     sources = {stage.name: open_sources(chosen, stage) for stage in chosen.stages}
     for stage in chosen.stages:
         count_steps(stage, sources[stage.name])
-    run = Run(chosen, folder, log)
+    run, lineage = Run(chosen, folder, log), lineage_of(chosen)
     if only is not None and not 0 <= only <= len(chosen.stages):
         raise InvalidInput(
             f"--stage {only}: the recipe has stages 0 (base) to {len(chosen.stages)}"
@@ -68,7 +69,7 @@ def train(chosen: Recipe, folder: Path, only: int | None, log: RunLog) -> Path:
                 _make_stage(run, number, sources[chosen.stages[number - 1].name])
         if numbers[-1] < len(chosen.stages):
             return run.stage(numbers[-1]) if numbers[-1] else run.base
-        return finish.finish(chosen, run.digest, run.stage(numbers[-1]), folder, log)
+        return finish.finish(chosen, lineage, run.stage(numbers[-1]), folder, log)
 
 
 def _make_base(run: Run) -> None:

@@ -14,13 +14,13 @@ GREY = "grey picture"
 
 
 def examination(rows_per_task: int, seed: int) -> dict[str, list[Preference]]:
-    """Set name -> rows. Text tasks have no vendor and no picture: they stand under the first."""
-    sets = {name: _rows(rows_per_task, seed, split) for name, split in SPLITS.items()}
+    """Set name -> rows; the same questions in each, and the grey set leaves out text tasks."""
+    sets = {name: held_out_rows(rows_per_task, seed, split) for name, split in SPLITS.items()}
     pictured = [row for row in sets["unseen vendor"] if row.conversation.images]
     return {**sets, GREY: [greyed(row) for row in pictured]}
 
 
-def _rows(rows_per_task: int, seed: int, split: Split) -> list[Preference]:
+def held_out_rows(rows_per_task: int, seed: int, split: Split) -> list[Preference]:
     # One stream for each task and row: another task or more rows leave the others as they are.
     return [
         draw(Random(f"examination/{seed}/{task}/{number}"), task, split)
