@@ -1,5 +1,6 @@
 """The model card: what it is, where it comes from, what was measured, its limits."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +8,8 @@ from rm_core.model import RewardModel
 from training import evaluate
 from training.calibrate import Quality
 from training.config import FromScratch, Recipe, Stage
+from training.data.atlas import PICTURES, UNSEEN_VENDOR
+from training.data.sources import BUILTIN
 from training.evaluate import Outcome
 
 FROM_SCRATCH = """\
@@ -15,10 +18,12 @@ from nothing by the recipe's `base` section. It stands in for Qwen2.5-VL-7B-Inst
 architecture and input format, and knows only the small world of its training pictures."""
 
 LIMITS = """\
-- It was trained and measured on the tasks in the table. Elsewhere its scores mean little.
-- Drawings of a vendor it has never seen give the honest figure; photographs were not tried.
+- It was measured on the tasks in the table. Elsewhere its scores are untested.
 - The grey-picture column is a control: 0.5 means a task cannot be solved without looking.
 - A reward is a comparison. Scores of different questions share a scale only by calibration."""
+SMALL_WORLD = """
+- Its world is some dozens of drawn things on 56-pixel pictures and short English sentences.
+- Drawings of the unseen vendor give the honest figure; photographs were not tried."""
 
 
 def write(
@@ -43,9 +48,9 @@ def write(
         f"After temperature scaling, on the first set: expected calibration error "
         f"{quality.ece:.3f}, Brier score {quality.brier:.3f}.",
         "## Limits",
-        LIMITS,
+        LIMITS + (SMALL_WORLD if isinstance(chosen.base, FromScratch) else ""),
         "## Pictures and licences",
-        "The data sources of this run and their licences are listed in NOTICE of the vlrm project.",
+        _licences(chosen),
         "## Made by",
         f"`vlrm train` with recipe digest `{lineage['recipe_digest']}`, commit "
         f"`{lineage['commit']}`. The whole recipe is in `vlrm.json` under `lineage`.",
@@ -74,6 +79,24 @@ def _stage_row(number: int, stage: Stage) -> str:
     frozen = ", ".join(_frozen(stage)) or "none"
     cells = (f"{number} {stage.name}", data, f"{length} of {stage.batch} groups")
     return f"| {' | '.join(cells)} | {stage.learning_rate:g} | {frozen} |"
+
+
+def _licences(chosen: Recipe) -> str:
+    """The built-in pictures with their makers; a user's own folders are named, not judged."""
+    named = {entry.source for stage in chosen.stages for entry in stage.data}
+    folders = sorted(name for name in named if not name.startswith(BUILTIN))
+    lines = [f"- Pairs folder `{name}`; its licence is its owner's to state." for name in folders]
+    if len(folders) < len(named) or isinstance(chosen.base, FromScratch):
+        vendors = json.loads((PICTURES / "manifest.json").read_text())
+        lines += [_vendor_line(vendor, about) for vendor, about in vendors.items()]
+        lines.append("- easy-VQA 1.0 (MIT); charts and text are drawn by the project (Apache-2.0)")
+    return "\n".join(lines)
+
+
+def _vendor_line(vendor: str, about: Mapping[str, Any]) -> str:
+    use = "examination only, never trained on" if vendor == UNSEEN_VENDOR else "training"
+    package = f"{about['package']} {about['version']}"
+    return f"- {about['author']} ({about['licence']}), from {package}: {use}"
 
 
 def _frozen(stage: Stage) -> list[str]:
