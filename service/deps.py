@@ -58,7 +58,7 @@ class Call(Generic[Body_co]):
     deadline: float
 
 
-def get_parts(request: Request) -> Parts:
+async def get_parts(request: Request) -> Parts:
     parts: Parts = request.app.state.parts
     return parts
 
@@ -66,7 +66,7 @@ def get_parts(request: Request) -> Parts:
 PartsDep = Annotated[Parts, Depends(get_parts)]
 
 
-def get_trace(request: Request) -> Trace:
+async def get_trace(request: Request) -> Trace:
     trace: Trace = request.state.trace
     return trace
 
@@ -74,7 +74,7 @@ def get_trace(request: Request) -> Trace:
 TraceDep = Annotated[Trace, Depends(get_trace)]
 
 
-def require_key(
+async def require_key(
     parts: PartsDep, authorization: Annotated[str | None, Header(include_in_schema=False)] = None
 ) -> None:
     """Any known key, once keys are configured."""
@@ -82,14 +82,14 @@ def require_key(
         raise MissingKey("this server needs a key: send Authorization: Bearer <key>")
 
 
-def require_admin(
+async def require_admin(
     request: Request,
     parts: PartsDep,
     authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> None:
     """An admin key; without keys, a program on this machine (a browser page sends an Origin)."""
     if parts.keys.keys:
-        require_key(parts, authorization)
+        await require_key(parts, authorization)
         key = parts.keys.find(authorization)
         if key is None or not key.admin:
             raise Forbidden("this route needs a key marked `admin` in the keys file")
