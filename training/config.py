@@ -34,10 +34,10 @@ class FromScratch(Spec):
     """Train a stand-in base first (training/base): tokenizer, vision warm-up, next-token phase."""
 
     kind: Literal["from_scratch"] = "from_scratch"
-    vision_steps: int = Field(default=6000, ge=1)
-    pointing_steps: int = Field(default=1000, ge=0)
-    speaking_steps: int = Field(default=100, ge=0)
-    checking_steps: int = Field(default=3000, ge=1)
+    vision_steps: int = Field(default=4500, ge=1)
+    pointing_steps: int = Field(default=600, ge=0)
+    speaking_steps: int = Field(default=450, ge=0)
+    checking_steps: int = Field(default=2500, ge=0)
 
 
 Base = Annotated[FromCheckpoint | FromScratch, Field(discriminator="kind")]

@@ -12,7 +12,7 @@ import torch
 from rm_core.checkpoints import save
 from rm_core.encode import Encoder
 from rm_core.model import RewardModel
-from training.base.language import teach
+from training.base.language import Steps, Teacher
 from training.base.model import RULES, WIDTH, make_config, start_decoder
 from training.base.tokenizer import make_tokenizer
 from training.base.tower import warm_up
@@ -36,13 +36,6 @@ def build(spec: FromScratch, seed: int, folder: Path, log: RunLog) -> None:
     start_decoder(model, mark_D)
     embedding_VD = model.backbone.language_model.embed_tokens.weight
     spread_to(embedding_VD, encoder.tokenizer, rows_WD, mark_D)
-    teach(
-        model,
-        encoder,
-        Random(f"language/{seed}"),
-        log,
-        pointing_steps=spec.pointing_steps,
-        speaking_steps=spec.speaking_steps,
-        checking_steps=spec.checking_steps,
-    )
+    teacher = Teacher(model, encoder, Random(f"language/{seed}"), log)
+    teacher.teach(Steps(spec.pointing_steps, spec.speaking_steps, spec.checking_steps))
     save(folder, model, encoder, name="base", dtype=torch.float32)

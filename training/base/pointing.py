@@ -4,7 +4,7 @@ Placing a thing takes two steps: from the word to its picture token, from there 
 Pairs alone never taught a model this small the first step; asked for directly, it comes in minutes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
@@ -20,10 +20,12 @@ from rm_core.model import RewardModel
 from rm_core.packing import PackedBatch, pack
 from rm_core.types import Conversation, Image, ScoreGroup
 from training.base.labels import UNKNOWN, draw_things
+from training.base.words import FAMILIES
 from training.data.objects import OBJECTS, plural
 from training.data.scenes import Things, render_things
 
 READ_AFTER_LAYER = 1  # counted from 0: later layers must have a use for what is found
+ANSWERS = (*FAMILIES["row"], *FAMILIES["column"], *FAMILIES["count"])
 SHARES = {"present": slice(0, 1), "row": slice(1, 3), "column": slice(3, 5), "count": slice(5, 9)}
 
 
@@ -36,16 +38,23 @@ class Pointed:
 
 
 class Pointer(nn.Module):
-    """Reads presence, row, column and count off a token in the middle of the decoder."""
+    """Reads presence, row, column and count off a token in the middle of the decoder.
 
-    def __init__(self, width: int) -> None:
+    Place and count must show as the words for them, so that a later "left" can find them.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, width: int) -> None:
         super().__init__()
         self.norm = nn.RMSNorm(width)
-        self.read = nn.Linear(width, 9)
+        self.present = nn.Linear(width, 1)
+        self.answers = [tokenizer.token_to_id(f"Ġ{word}") for word in ANSWERS]
+        assert None not in self.answers, "a place or number word is not one token"
 
-    def forward(self, hidden_TD: Tensor) -> Tensor:
-        read: Tensor = self.read(self.norm(hidden_TD))
-        return read
+    def forward(self, hidden_LD: Tensor, embedding_VD: Tensor) -> Tensor:
+        """(L, 9), laid out as SHARES says."""
+        normed_LD = self.norm(hidden_LD)
+        words_L8 = normed_LD @ embedding_VD[self.answers].T
+        return torch.cat([self.present(normed_LD), words_L8], dim=-1)
 
 
 def draw_pointed(rng: Random, encoder: Encoder) -> Pointed:
@@ -90,14 +99,15 @@ def word_ids(tokenizer: Tokenizer) -> dict[int, str]:
 
 
 def pointed_loss(
-    model: RewardModel, pointer: Pointer, rows: list[Pointed], words: dict[int, str]
+    model: RewardModel, pointer: Pointer, rows: list[Pointed], words: Mapping[int, str]
 ) -> tuple[Tensor, dict[str, float]]:
     """The summed losses of the four facts, and how often each was read right."""
     packed = pack([row.group for row in rows], model.image_pad_id, model.rules.merge_size)
     with _layer_output(model) as kept:
         model.hidden(packed)
     index_L, facts_L4 = _targets(packed, rows, words)
-    read_L9 = pointer(kept[0].squeeze(0)[index_L])
+    embedding_VD = model.backbone.language_model.embed_tokens.weight
+    read_L9 = pointer(kept[0].squeeze(0)[index_L], embedding_VD)
     losses, right = [], {}
     for number, (name, share) in enumerate(SHARES.items()):
         known_L = facts_L4[:, number] != UNKNOWN
@@ -112,7 +122,7 @@ def pointed_loss(
 
 
 def _targets(
-    packed: PackedBatch, rows: list[Pointed], words: dict[int, str]
+    packed: PackedBatch, rows: list[Pointed], words: Mapping[int, str]
 ) -> tuple[Tensor, Tensor]:
     """Where in the packed row the things' words stand, and their facts."""
     ids = packed.input_ids_T.tolist()

@@ -20,7 +20,7 @@ CONTROL = (
 )  # fmt: skip
 # Words and numbers with the space before them, and every line break alone: the scored token is one.
 SPLIT = r" ?\p{L}+| ?\p{N}+|\n| ?[^\s\p{L}\p{N}]+|\s"
-ROWS_PER_TASK = 1500
+ROWS_PER_TASK = 600
 
 
 def make_tokenizer(seed: int, vocabulary: int = 1024) -> Tokenizer:

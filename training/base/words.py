@@ -26,6 +26,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 }
 WORDS = tuple(dict.fromkeys(word for words in FAMILIES.values() for word in words))
 NUMBER_WAVES = (2.3, 4.1, 7.3, 13.0, 23.0, 47.0)  # in units of one; numbers start as points on them
+OTHER_TOKENS = 0.1  # weight of a token that carries no content, against 1
 OTHER_SPELLING = 0.15  # how far "Frog" and " frogs" start from " frog", in units of a row's length
 
 
@@ -59,6 +60,16 @@ def spread_to(embedding_VD: Tensor, tokenizer: Tokenizer, rows_WD: Tensor, mark_
             if (index := forms.get(token.removeprefix("Ġ").lower())) is not None:
                 embedding_VD[token_id] = rows_WD[index] + OTHER_SPELLING * embedding_VD[token_id]
         embedding_VD -= torch.outer(embedding_VD @ mark_D, mark_D)
+
+
+def content_weights(tokenizer: Tokenizer) -> Tensor:
+    """(vocabulary,): 1 for tokens that say something about a picture, little for the others."""
+    said = {*WORDS, *(plural(word) for word in OBJECTS), "yes", "no"}
+    weights_V = torch.full((tokenizer.get_vocab_size(),), OTHER_TOKENS)
+    for token, token_id in tokenizer.get_vocab().items():
+        if token.removeprefix("Ġ").lower() in said:
+            weights_V[token_id] = 1.0
+    return weights_V
 
 
 def _number_rows(width: int, count: int = 100) -> Tensor:

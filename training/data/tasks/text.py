@@ -1,21 +1,38 @@
 """Questions without a picture: sums, facts about the things, instructions to follow."""
 
+from collections import Counter
 from random import Random
 
 from training.data.objects import KINDS, OBJECTS, plural, with_article
 from training.data.tasks.question import NUMBERS, Question, Split, pose, sentence
 
-LARGEST_OPERAND = 10
+LARGEST_OPERAND = 20
+FARTHEST_WRONG_SUM = 9
 KIND_OF = {word: kind for kind, words in KINDS.items() for word in words}
 
 
-def held_out_operands(a: int, b: int) -> bool:
-    """Kept for evaluation, whichever comes first.
+def _held_out_operands() -> frozenset[tuple[int, int]]:
+    """A fifth of the pairs, by lot; every sum keeps a pair that training shows as right.
 
-    Not a rule on a + b: then training would show each held-out right answer only as a wrong one.
+    Not by a rule: one on a + b makes every held-out right answer a wrong one in training, and
+    (7a + 3b) % 5 holds out all doubles.
     """
-    low, high = sorted((a, b))
-    return (7 * low + 3 * high) % 5 == 0
+    pairs = [(a, b) for b in range(LARGEST_OPERAND + 1) for a in range(b + 1)]
+    kept_for = Counter(a + b for a, b in pairs)
+    held: set[tuple[int, int]] = set()
+    for a, b in Random("operands").sample(pairs, len(pairs)):
+        if len(held) < len(pairs) // 5 and kept_for[a + b] > 2:
+            held.add((a, b))
+            kept_for[a + b] -= 1
+    return frozenset(held)
+
+
+HELD_OUT_OPERANDS = _held_out_operands()
+
+
+def held_out_operands(a: int, b: int) -> bool:
+    """Kept for evaluation, whichever comes first."""
+    return (min(a, b), max(a, b)) in HELD_OUT_OPERANDS
 
 
 def ask_add(rng: Random, split: Split) -> Question:
@@ -23,7 +40,8 @@ def ask_add(rng: Random, split: Split) -> Question:
         a, b = rng.randint(0, LARGEST_OPERAND), rng.randint(0, LARGEST_OPERAND)
         if held_out_operands(a, b) == split.held_out:
             break
-    near = [a + b + step for step in (-3, -2, -1, 1, 2, 3) if a + b + step >= 0]
+    low, high = max(0, a + b - FARTHEST_WRONG_SUM), a + b + FARTHEST_WRONG_SUM
+    near = [value for value in range(low, high + 1) if value != a + b]
     return pose(
         rng,
         (f"What is {a} + {b}?", f"{a} + {b} =", f"Calculate {a} + {b}.", f"Add {a} and {b}."),
