@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request
@@ -27,6 +27,7 @@ from service.prepare import Preparer
 from service.problems import invalid
 from service.routes import images, ops, pages, score
 from service.scheduler import Scheduler
+from service.selfcheck import check
 from service.settings import Settings
 from service.worker import Worker
 
@@ -100,6 +101,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Start the loop over the queue and the self check; leave nobody waiting at the end."""
     parts: Parts = app.state.parts
     tasks = [asyncio.create_task(parts.scheduler.run()), asyncio.create_task(check(parts))]
+    tasks[0].add_done_callback(lambda task: batch_loop_ended(task, parts))
     try:
         yield
     finally:
@@ -107,33 +109,17 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         parts.scheduler.abandon()
         for task in tasks:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*tasks, return_exceptions=True)
         parts.worker.close()
         parts.preparer.close()
 
 
-async def check(parts: Parts) -> None:
-    """Golden scores first: a model that does not give them must not be asked."""
-    try:
-        result = await parts.worker.run(parts.scorer.self_check)
-    except Exception:
-        logger.exception("the golden self check raised; the server stays not ready")
-        parts.admission.not_ready = "the golden self check raised an error; see the log"
-        return
-    parts.self_check = result
-    parts.metrics.golden_rows.set(result.rows)
-    parts.metrics.golden_max_difference.set(result.max_difference)
-    found = (
-        f"{result.max_difference:.3g} away from the golden scores, {result.tolerance:.3g} allowed"
-    )
-    parts.admission.not_ready = None if result.passed else f"the model is {found}"
-    logger.log(
-        logging.INFO if result.passed else logging.ERROR,
-        "golden self check over %d rows: %s",
-        result.rows,
-        found,
-    )
+def batch_loop_ended(task: asyncio.Task[None], parts: Parts) -> None:
+    """It never should; if it does, callers must hear of it instead of waiting for ever."""
+    if not task.cancelled():
+        logger.critical("the batch loop ended", exc_info=task.exception())
+        parts.admission.not_ready = "the batch loop ended with an error; restart the server"
+        parts.scheduler.abandon()
 
 
 async def answer_error(request: Request, error: Exception) -> Response:

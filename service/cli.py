@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _usage(arguments[:1], sorted(commands))
     try:
         return commands[arguments[0]](arguments[1:])
-    except (RewardError, SettingsError, OSError) as error:
+    except (RewardError, SettingsError, MissingExtra, OSError) as error:
         print(f"vlrm {arguments[0]}: {error}", file=sys.stderr)
         return 1
 
@@ -34,7 +34,20 @@ def available() -> dict[str, Callable[[Sequence[str]], int]]:
 
 
 def _lazily(point: EntryPoint) -> Callable[[Sequence[str]], int]:
-    return lambda argv: int(point.load()(argv) or 0)
+    def run(argv: Sequence[str]) -> int:
+        try:
+            command = point.load()
+        except ModuleNotFoundError as error:
+            raise MissingExtra(
+                f"needs the package {error.name}: pip install 'vlrm[train]'"
+            ) from error
+        return int(command(argv) or 0)
+
+    return run
+
+
+class MissingExtra(Exception):
+    """The command is there, the packages it stands on are not."""
 
 
 def serve(argv: Sequence[str]) -> int:

@@ -1,24 +1,19 @@
-"""What routes ask for: the assembled parts, the caller's rights, and an accepted call."""
+"""What routes ask for: the assembled parts, the caller's rights, and the call."""
 
 import ipaddress
-import math
-from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Generic, TypeVar
 
 from fastapi import Depends, Header, Request
-from pydantic import ValidationError
 
-from service import strictjson
 from service.auth import ApiKeys
-from service.errors import Forbidden, MissingKey, UnsupportedMediaType
-from service.limits import Admission, Priority, read_body
+from service.errors import Forbidden, MissingKey
+from service.limits import Admission
 from service.media import ImageStore
 from service.metrics import Metrics
 from service.prepare import Preparer
-from service.problems import invalid
 from service.scheduler import Scheduler
-from service.schemas import AnyRequest, CompareRequest, RankRequest, ScoreRequest
+from service.schemas import AnyRequest
 from service.settings import Settings
 from service.trace import Trace
 from service.worker import Worker
@@ -27,9 +22,6 @@ if TYPE_CHECKING:
     from rm_core.golden import SelfCheck
     from rm_core.scorer import Scorer
 
-# Below this a thread costs more than the parsing it takes off the event loop.
-PARSE_INLINE_BYTES = 64 * 1024
-Body = TypeVar("Body", ScoreRequest, CompareRequest, RankRequest)
 Body_co = TypeVar("Body_co", bound=AnyRequest, covariant=True)
 
 
@@ -102,66 +94,3 @@ def _is_local(request: Request) -> bool:
         return ipaddress.ip_address(request.client.host if request.client else "").is_loopback
     except ValueError:
         return False
-
-
-def accepted(model: type[Body]) -> Callable[..., AsyncIterator[Call[Body]]]:
-    """Read, admit and parse a JSON body; the permit is held until the answer is out."""
-
-    async def accept(
-        request: Request,
-        parts: PartsDep,
-        trace: TraceDep,
-        deadline_ms: Annotated[
-            int | None, Header(alias="X-Deadline-Ms", ge=1, le=3_600_000)
-        ] = None,
-        priority: Annotated[Priority, Header(alias="X-Priority")] = "interactive",
-    ) -> AsyncIterator[Call[Body]]:
-        require_json(request)
-        parts.admission.check(priority)
-        settings = parts.settings
-        with trace.stage("read"):
-            data = await read_body(
-                request, limit=settings.max_body_bytes, timeout_s=settings.body_timeout_s
-            )
-        with parts.admission.permit(priority):
-            with trace.stage("read"):
-                body = await _parsed(model, data, parts.preparer)
-            yield Call(body, trace, _deadline(trace, deadline_ms))
-
-    return accept
-
-
-async def _parsed(model: type[Body], data: bytes, preparer: Preparer) -> Body:
-    if len(data) <= PARSE_INLINE_BYTES:
-        return parse_body(model, data)
-    return await preparer.run(lambda: parse_body(model, data))
-
-
-def parse_body(model: type[Body], data: bytes) -> Body:
-    """Strict JSON, then the schema; an error names the field."""
-    try:
-        return model.model_validate(strictjson.parse(data))
-    except ValidationError as error:
-        raise invalid(error.errors(include_input=False, include_url=False)) from None
-
-
-def require_json(request: Request) -> None:
-    """UTF-8 JSON, uncompressed; anything else is refused before it is read."""
-    content_type = request.headers.get("content-type", "")
-    kind, _, rest = content_type.partition(";")
-    charset = rest.strip().lower().replace('"', "")
-    if kind.strip().lower() != "application/json" or charset not in ("", "charset=utf-8"):
-        raise UnsupportedMediaType("send Content-Type: application/json (UTF-8)")
-    require_plain(request)
-
-
-def require_plain(request: Request) -> None:
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise UnsupportedMediaType("send the body uncompressed, without Content-Encoding")
-
-
-def _deadline(trace: Trace, deadline_ms: int | None) -> float:
-    if deadline_ms is None:
-        return math.inf
-    # The loop's clock is time.monotonic too, so the budget counts from the first byte.
-    return trace.started + deadline_ms / 1000

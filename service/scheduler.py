@@ -30,6 +30,8 @@ class Scheduler:
     def __init__(self, worker: Worker, budget: Budget, metrics: Metrics) -> None:
         self._worker, self._budget, self._metrics = worker, budget, metrics
         self._queue: deque[Waiting] = deque()
+        self._running: list[Waiting] = []
+        self._abandoned = False
         self._arrived = asyncio.Event()
 
     def __len__(self) -> int:
@@ -37,6 +39,8 @@ class Scheduler:
 
     async def submit(self, group: "EncodedGroup", *, deadline: float = math.inf) -> Scored:
         """Wait for this group's scores; `deadline` is on the loop's clock."""
+        if self._abandoned:
+            raise _stopped()
         refuse_oversized(group, self._budget)
         loop = asyncio.get_running_loop()
         waiting = Waiting(group, loop.create_future(), loop.time(), deadline)
@@ -61,13 +65,16 @@ class Scheduler:
                 self._arrived.clear()
 
     def abandon(self) -> None:
-        """Answer everybody still in the queue: the server stops before their turn."""
-        while self._queue:
-            fail(self._queue.popleft(), Draining("the server stopped before this request's turn"))
+        """Answer everybody still waiting, the running batch included: no score will reach them."""
+        self._abandoned = True
+        for waiting in (*self._running, *self._queue):
+            fail(waiting, _stopped())
+        self._queue.clear()
 
     async def _serve(self, batch: list[Waiting]) -> None:
         loop = asyncio.get_running_loop()
         started = loop.time()
+        self._running = batch
         try:
             scores = await self._worker.score([waiting.group for waiting in batch])
             forward_s = loop.time() - started
@@ -104,6 +111,10 @@ def deliver(waiting: Waiting, scored: Scored) -> None:
 def fail(waiting: Waiting, error: RewardError) -> None:
     if not waiting.left:
         waiting.future.set_exception(error)
+
+
+def _stopped() -> Draining:
+    return Draining("the server stopped before this request's turn; send it again")
 
 
 def _deadline_passed() -> DeadlinePassed:

@@ -6,8 +6,9 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel
 
 from rm_core.images import decode
+from service.accept import require_plain
 from service.apidoc import answers
-from service.deps import Parts, PartsDep, TraceDep, require_key, require_plain
+from service.deps import Parts, PartsDep, TraceDep, require_key
 from service.errors import UnsupportedMediaType
 from service.limits import read_body
 from service.media import check_digest
@@ -46,15 +47,15 @@ async def put_image(
 ) -> Stored:
     """Keep a picture under its digest; afterwards `sha256:<hex>` names it."""
     require_picture(request)
-    with parts.admission.permit():
-        with trace.stage("read"):
-            data = await read_body(
-                request,
-                limit=parts.settings.max_body_bytes,
-                timeout_s=parts.settings.body_timeout_s,
-            )
-        with trace.stage("prepare"):
-            is_new = await parts.preparer.run(lambda: keep(parts, sha256, data))
+    parts.admission.check()
+    with trace.stage("read"):
+        data = await read_body(
+            request,
+            limit=parts.settings.max_body_bytes,
+            timeout_s=parts.settings.body_timeout_s,
+        )
+    with parts.admission.permit(), trace.stage("prepare"):
+        is_new = await parts.preparer.run(lambda: keep(parts, sha256, data))
     response.status_code = 201 if is_new else 200
     return Stored(image=f"sha256:{sha256}", bytes=len(data))
 

@@ -7,8 +7,9 @@ from fastapi import APIRouter, Depends, Request
 
 from rm_core.calibration import UNCALIBRATED
 from service import examples
+from service.accept import accepted
 from service.apidoc import answers, json_body
-from service.deps import Call, Parts, PartsDep, accepted, require_key
+from service.deps import Call, Parts, PartsDep, require_key
 from service.pipeline import score as score_group
 from service.schemas import (
     CompareRequest,

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,23 @@ def test_an_unknown_command_lists_the_known_ones(
 ) -> None:
     assert cli.main(argv) == 2
     assert "compare,score,serve" in capsys.readouterr().err.replace("train,", "")
+
+
+def test_a_command_whose_packages_are_missing_names_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    point = EntryPoint("train", "no_such_package.cli:train", cli.COMMAND_GROUP)
+    monkeypatch.setattr(cli, "entry_points", lambda group: [point])
+    assert cli.main(["train", "x.yaml"]) == 1
+    assert "no_such_package" in capsys.readouterr().err
+
+
+def test_another_packages_command_gets_the_rest_of_the_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    point = EntryPoint("count", "builtins:len", cli.COMMAND_GROUP)
+    monkeypatch.setattr(cli, "entry_points", lambda group: [point])
+    assert cli.main(["count", "a", "b"]) == 2
 
 
 def test_every_setting_has_a_flag() -> None:

@@ -142,6 +142,20 @@ async def test_draining_answers_what_was_accepted(scorer: Interrupted, device: D
     assert [answer.status_code for answer in answers] == [200] * 5
 
 
+async def test_if_the_batch_loop_ever_ends_nobody_is_left_waiting(
+    random_scorer: Scorer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    async with serving(random_scorer) as server:
+        monkeypatch.setattr("service.scheduler.take_batch", broken)
+        async with asyncio.timeout(10):
+            assert (await server.post("/score", BODY)).status_code == 503
+        assert (await server.client.get("/ready")).status_code == 503
+    assert "the batch loop ended" in caplog.text
+
+
 async def test_no_more_than_the_permits_are_ever_in_the_house(
     scorer: Interrupted, device: Device
 ) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from rm_core.golden import SelfCheck
 from rm_core.scorer import Scorer
-from service.app import check, create_app
+from service.app import create_app
+from service.selfcheck import check
 from service.settings import Settings
 from service.trace import STAGES
 from tests.service.serving import Interrupted, Running, serving, until
