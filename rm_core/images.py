@@ -51,6 +51,7 @@ def decode(data: bytes, *, max_pixels: int) -> Image:
     try:
         with Pillow.open(io.BytesIO(data), formats=FORMATS) as opened:
             _refuse_too_many_pixels(opened, max_pixels)
+            _refuse_elongated(opened.height, opened.width)
             _refuse_unfinished_png(opened, data)
             opened.load()
             pixels = np.asarray(_as_rgb(ImageOps.exif_transpose(opened)))
@@ -68,11 +69,7 @@ def decode(data: bytes, *, max_pixels: int) -> Image:
 
 def resize_target(height: int, width: int, rules: PixelRules) -> tuple[int, int]:
     """Nearest (height, width) divisible by the factor whose area lies within the pixel budget."""
-    if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
-        raise InvalidImage(
-            f"a picture of {width}x{height} is too elongated; one side may be at most "
-            f"{MAX_ASPECT_RATIO} times the other"
-        )
+    _refuse_elongated(height, width)
     factor = rules.factor
     # Round half to even: the released processor does, and one patch more shifts every position.
     rows, columns = round(height / factor) * factor, round(width / factor) * factor
@@ -127,6 +124,14 @@ def _refuse_too_many_pixels(picture: Pillow.Image, max_pixels: int) -> None:
         raise TooManyPixels(
             f"the picture is {picture.width}x{picture.height} = {pixels} pixels; "
             f"the limit is {max_pixels}. Scale it down before sending."
+        )
+
+
+def _refuse_elongated(height: int, width: int) -> None:
+    if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
+        raise InvalidImage(
+            f"a picture of {width}x{height} is too elongated; one side may be at most "
+            f"{MAX_ASPECT_RATIO} times the other"
         )
 
 

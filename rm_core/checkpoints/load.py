@@ -69,10 +69,15 @@ def load(
         encoder=Encoder(read_tokenizer(folder), rules),
         calibration=own.calibration if own else None,
         folder=folder,
-        name=own.name if own else str(source),
+        name=own.name if own else _public_name(source, folder),
         layout=layout,
         revision=manifest.revision(_scoring_digests(folder, own), rules, str(dtype)),
     )
+
+
+def _public_name(source: str | Path | None, folder: Path) -> str:
+    """A hub id as it is; of a folder only the last part: a server shows this to every caller."""
+    return folder.name if source is None or Path(source).is_dir() else str(source)
 
 
 def _read_config(folder: Path) -> Qwen2_5_VLConfig:
