@@ -63,12 +63,11 @@ def spread_to(embedding_VD: Tensor, tokenizer: Tokenizer, rows_WD: Tensor, mark_
 
 
 def content_weights(tokenizer: Tokenizer) -> Tensor:
-    """(vocabulary,): 1 for words about pictures and for numbers, little for all other tokens."""
+    """(vocabulary,): 1 for tokens that say something about a picture, little for the others."""
     said = {*WORDS, *(plural(word) for word in OBJECTS), "yes", "no"}
     weights_V = torch.full((tokenizer.get_vocab_size(),), OTHER_TOKENS)
     for token, token_id in tokenizer.get_vocab().items():
-        text = token.removeprefix("Ġ").lower()
-        if text in said or text.isdecimal():
+        if token.removeprefix("Ġ").lower() in said:
             weights_V[token_id] = 1.0
     return weights_V
 
