@@ -9,7 +9,7 @@ from training import evaluate
 from training.calibrate import Quality
 from training.config import FromScratch, Recipe, Stage
 from training.data.atlas import PICTURES, UNSEEN_VENDOR
-from training.data.sources import BUILTIN
+from training.data.sources import is_builtin
 from training.evaluate import Outcome
 
 FROM_SCRATCH = """\
@@ -84,7 +84,7 @@ def _stage_row(number: int, stage: Stage) -> str:
 def _licences(chosen: Recipe) -> str:
     """The built-in pictures with their makers; a user's own folders are named, not judged."""
     named = {entry.source for stage in chosen.stages for entry in stage.data}
-    folders = sorted(name for name in named if not name.startswith(BUILTIN))
+    folders = sorted(name for name in named if not is_builtin(name))
     lines = [f"- Pairs folder `{name}`; its licence is its owner's to state." for name in folders]
     if len(folders) < len(named) or isinstance(chosen.base, FromScratch):
         vendors = json.loads((PICTURES / "manifest.json").read_text())

@@ -25,7 +25,7 @@ def evaluate(argv: Sequence[str]) -> int:
     """Pairwise accuracy of a checkpoint on held-out preferences."""
     parser = argparse.ArgumentParser("vlrm eval", description=evaluate.__doc__)
     parser.add_argument("--benchmark", choices=["pairs"], default="pairs")
-    parser.add_argument("--data", default="builtin", help="'builtin' or a folder with pairs.jsonl")
+    parser.add_argument("--data", default="builtin", help="builtin, builtin/TASK or a folder")
     parser.add_argument("--model", help="a folder or hub id; default: the embedded model")
     parser.add_argument("--rows", type=int, default=300, help="rows per built-in task")
     parser.add_argument("--json", action="store_true", help="the report as JSON")
@@ -37,7 +37,7 @@ def calibrate(argv: Sequence[str]) -> int:
     """Fit a checkpoint's calibration on held-out preferences and store it in its manifest."""
     parser = argparse.ArgumentParser("vlrm calibrate", description=calibrate.__doc__)
     parser.add_argument("--model", type=Path, required=True, help="a checkpoint folder of ours")
-    parser.add_argument("--data", default="builtin", help="'builtin' or a folder with pairs.jsonl")
+    parser.add_argument("--data", default="builtin", help="builtin, builtin/TASK or a folder")
     parser.add_argument("--rows", type=int, default=300, help="rows per built-in task")
     given = parser.parse_args(argv)
     return _guarded(lambda: _calibrate(given))

@@ -97,7 +97,7 @@ class Stage(Spec):
 class Evaluation(Spec):
     """Held-out pairs: measured every so many steps while training, and in full at the end."""
 
-    source: str = "builtin"
+    source: str = "builtin"  # or builtin/<task or group>, or a pairs folder
     rows_per_task: int = Field(default=300, ge=1)
     every_steps: int = Field(default=500, ge=1)
     quick_rows_per_task: int = Field(default=50, ge=1)

@@ -12,7 +12,7 @@ from training.config import Evaluation
 from training.data import heldout
 from training.data.folder import FolderSource
 from training.data.records import Preference
-from training.data.sources import BUILTIN
+from training.data.sources import builtin_tasks, is_builtin
 from training.data.tasks import KNOWN
 from training.evaluate import judge
 
@@ -25,18 +25,21 @@ Purpose = Literal["report", "quick"]
 
 def sets(source: str, rows_per_task: int, purpose: Purpose) -> dict[str, list[Preference]]:
     """Set name -> rows: the built-in examination, or a pairs folder beside its grey control."""
-    if source == BUILTIN:
-        return heldout.examination(rows_per_task, SEEDS[purpose])
-    folder = FolderSource.open(Path(source))
-    rows = [folder.row(index) for index in range(folder.size)]
-    pictured = [heldout.greyed(row) for row in rows if row.conversation.images]
-    return {"pairs": rows, **({heldout.GREY: pictured} if pictured else {})}
+    if is_builtin(source):
+        return heldout.examination(rows_per_task, SEEDS[purpose], builtin_tasks(source))
+    rows = _folder_rows(source)
+    return {"pairs": rows, **heldout.grey_control(rows)}
 
 
 def calibration_rows(source: str, rows_per_task: int) -> list[Preference]:
     """Rows for the calibration and the golden examples: drawings of vendors the model knows."""
-    if source == BUILTIN:
-        return heldout.held_out_rows(rows_per_task, CALIBRATION_SEED, KNOWN)
+    if is_builtin(source):
+        tasks = builtin_tasks(source)
+        return heldout.held_out_rows(rows_per_task, CALIBRATION_SEED, KNOWN, tasks)
+    return _folder_rows(source)
+
+
+def _folder_rows(source: str) -> list[Preference]:
     folder = FolderSource.open(Path(source))
     return [folder.row(index) for index in range(folder.size)]
 
@@ -49,7 +52,7 @@ class QuickCheck:
     checkpoint: Checkpoint
 
     def __call__(self, model: RewardModel) -> dict[str, float]:
-        """Mean over tasks for each set, and each group's for the first."""
+        """Mean over tasks for each set."""
         scorer = Scorer(replace(self.checkpoint, model=model))
         outcomes = {name: judge(scorer, rows) for name, rows in self._sets.items()}
         return {name: outcome.mean() for name, outcome in outcomes.items()}

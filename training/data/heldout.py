@@ -1,5 +1,6 @@
 """The built-in examination: drawings of known vendors, of an unseen one, and a grey picture."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
@@ -13,18 +14,27 @@ SPLITS = {"known vendors": KNOWN, "unseen vendor": UNSEEN}
 GREY = "grey picture"
 
 
-def examination(rows_per_task: int, seed: int) -> dict[str, list[Preference]]:
+def examination(
+    rows_per_task: int, seed: int, tasks: Sequence[str] = tuple(TASKS)
+) -> dict[str, list[Preference]]:
     """Set name -> rows; the same questions in each, and the grey set leaves out text tasks."""
-    sets = {name: held_out_rows(rows_per_task, seed, split) for name, split in SPLITS.items()}
-    pictured = [row for row in sets["unseen vendor"] if row.conversation.images]
-    return {**sets, GREY: [greyed(row) for row in pictured]}
+    sets = {n: held_out_rows(rows_per_task, seed, split, tasks) for n, split in SPLITS.items()}
+    return {**sets, **grey_control(sets["unseen vendor"])}
 
 
-def held_out_rows(rows_per_task: int, seed: int, split: Split) -> list[Preference]:
+def grey_control(rows: Sequence[Preference]) -> dict[str, list[Preference]]:
+    """The rows that have pictures with grey ones instead; no set where there are none."""
+    pictured = [greyed(row) for row in rows if row.conversation.images]
+    return {GREY: pictured} if pictured else {}
+
+
+def held_out_rows(
+    rows_per_task: int, seed: int, split: Split, tasks: Sequence[str]
+) -> list[Preference]:
     # One stream for each task and row: another task or more rows leave the others as they are.
     return [
         draw(Random(f"examination/{seed}/{task}/{number}"), task, split)
-        for task in TASKS
+        for task in tasks
         for number in range(rows_per_task)
     ]
 

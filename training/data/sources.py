@@ -30,9 +30,13 @@ class Generated:
 
 def open_source(name: str, seed: int) -> Source:
     """`builtin`, `builtin/<task or group>`, or a folder; what is missing is refused here."""
-    if name == BUILTIN or name.startswith(f"{BUILTIN}/"):
+    if is_builtin(name):
         return Generated(builtin_tasks(name), seed)
     return FolderSource.open(Path(name))
+
+
+def is_builtin(name: str) -> bool:
+    return name == BUILTIN or name.startswith(f"{BUILTIN}/")
 
 
 def builtin_tasks(name: str) -> tuple[str, ...]:
