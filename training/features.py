@@ -1,12 +1,16 @@
 """Picture features kept while nothing that makes them is trained."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from rm_core.model import RewardModel
 from rm_core.packing import PackedBatch
+from training.data.dataset import Source
+
+LIMIT_BYTES = 1 << 30
 
 
 class FeatureCache:
@@ -19,6 +23,12 @@ class FeatureCache:
         self._kept: OrderedDict[str, Tensor] = OrderedDict()
         self._bytes, self._limit = 0, limit_bytes
         self._frozen = False
+
+    @classmethod
+    def over(cls, sources: Sequence[Source]) -> "FeatureCache":
+        """Rows of a folder come back every epoch; generated ones never do and are not kept."""
+        returning = any(source.size is not None for source in sources)
+        return cls(LIMIT_BYTES if returning else 0)
 
     def follow(self, model: RewardModel) -> None:
         """Look at who is trained now; what was kept is void once the tower moves."""

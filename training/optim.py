@@ -104,6 +104,6 @@ def set_step(model: RewardModel, optimizer: Optimizer, plan: Plan, step: int) ->
 
 
 def clip(optimizer: Optimizer, max_norm: float) -> float:
-    """Clip the gradients of all groups together; returns the norm before clipping."""
+    """Clip the gradients of all groups together; returns the norm before, finite or not."""
     trained = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    return float(torch.nn.utils.clip_grad_norm_(trained, max_norm, error_if_nonfinite=True))
+    return float(torch.nn.utils.clip_grad_norm_(trained, max_norm))

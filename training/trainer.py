@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,14 +15,12 @@ from rm_core.model import RewardModel
 from rm_core.packing import pack
 from training import optim, state
 from training.config import Output, Stage
-from training.data.dataset import Batch, Row, StageData
+from training.data.dataset import Batch, Row, StageData, split_by_tokens
 from training.data.prefetch import batches
 from training.features import FeatureCache
 from training.losses import bradley_terry, next_token, pair_up
 from training.meter import Meter
 from training.runlog import RunLog
-
-CACHE_BYTES = 1 << 30
 
 
 class Interrupted(RewardError):
@@ -71,7 +69,14 @@ class Loop:
 def run(job: Job, model: RewardModel, log: RunLog, stop: state.StopRequest) -> None:
     """Train `model` in place through the whole stage, from its saved state where there is one."""
     plan = optim.Plan(job.stage, job.steps)
-    loop = Loop(job, model, optim.make_optimizer(model, plan), plan, log, cache_for(job))
+    loop = Loop(
+        job,
+        model,
+        optim.make_optimizer(model, plan),
+        plan,
+        log,
+        FeatureCache.over(job.data.sources),
+    )
     start = state.load(job.folder, job.recipe, job.stage.name, model, loop.optimizer)
     log.event("stage_start", stage=job.stage.name, step=start, steps=job.steps)
     log.say(f"{job.stage.name}: step {start} of {job.steps}, {job.stage.batch} groups a step")
@@ -83,12 +88,6 @@ def run(job: Job, model: RewardModel, log: RunLog, stop: state.StopRequest) -> N
             _housekeeping(loop, batch.step + 1, stop)
     model.eval()
     state.clear(job.folder)
-
-
-def cache_for(job: Job) -> FeatureCache:
-    """Rows of a folder come back every epoch; generated ones never do and are not kept."""
-    returning = any(source.size is not None for source in job.data.sources)
-    return FeatureCache(CACHE_BYTES if returning else 0)
 
 
 def step(loop: Loop, batch: Batch) -> None:
@@ -119,18 +118,6 @@ def _forward_backward(loop: Loop, rows: Sequence[Row], total: int) -> None:
         loop.meter.count_language(language.item(), len(rows))
     torch.autograd.backward(loss)
     loop.meter.count(rows, pairs, loss_P)
-
-
-def split_by_tokens(rows: Sequence[Row], budget: int | None) -> Iterator[Sequence[Row]]:
-    """First-come runs of rows whose tokens fit `budget`; a larger one goes alone."""
-    start = tokens = 0
-    for index, row in enumerate(rows):
-        if budget is not None and index > start and tokens + row.encoded.num_tokens > budget:
-            yield rows[start:index]
-            start, tokens = index, 0
-        tokens += row.encoded.num_tokens
-    if rows:
-        yield rows[start:]
 
 
 def _refuse(loop: Loop, batch: Batch) -> None:

@@ -1,6 +1,7 @@
 """The loop: what it trains, what it refuses, and that stopping changes nothing."""
 
 import io
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from tests.training.conftest import preference
 from training import state, trainer
 from training.config import Output, Stage
 from training.data.dataset import Order, StageData
-from training.data.prefetch import batches
+from training.data.prefetch import WorkerDied, batches
 from training.data.records import Preference
 from training.features import FeatureCache
 from training.optim import Plan, make_optimizer, parts
@@ -124,6 +125,15 @@ def test_a_worker_process_prepares_the_same_batches(make_job: Callable[..., trai
             assert [i.digest for i in a.encoded.images] == [i.digest for i in b.encoded.images]
 
 
+def test_a_killed_worker_is_an_error_and_not_a_wait(make_job: Callable[..., trainer.Job]) -> None:
+    prepared = batches(make_job().data, 0, 1000, 1)
+    next(prepared)
+    for worker in multiprocessing.active_children():
+        worker.kill()
+    with pytest.raises(WorkerDied, match="was killed"):
+        list(prepared)
+
+
 def test_frozen_parts_keep_every_bit_and_thawed_ones_move(
     make_job: Callable[..., trainer.Job], make_model: Callable[[int], RewardModel]
 ) -> None:
@@ -175,3 +185,13 @@ def test_the_auxiliary_language_loss_reaches_the_embeddings(
         run(make_job(language_weight=1.0), make_model(1)),
     )
     assert not same(plain, helped)
+
+
+def test_a_gradient_that_is_no_number_ends_the_run(
+    make_job: Callable[..., trainer.Job], make_model: Callable[[int], RewardModel]
+) -> None:
+    model = make_model(1)
+    with torch.no_grad():
+        model.head.weight[0, 0] = float("nan")
+    with pytest.raises(trainer.TrainingFailed, match="step 0: gradient norm nan"):
+        run(make_job(), model)

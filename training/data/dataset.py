@@ -5,7 +5,7 @@ which of its rows. Any worker can then prepare any step, and prepares the same o
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -108,6 +108,18 @@ class StageData:
         if encoded.longest > self.max_tokens:
             raise TooManyTokens(encoded.longest, self.max_tokens)
         return encoded
+
+
+def split_by_tokens(rows: Sequence[Row], budget: int | None) -> Iterator[Sequence[Row]]:
+    """First-come runs of rows whose tokens fit `budget`; a larger one goes alone."""
+    start = tokens = 0
+    for index, row in enumerate(rows):
+        if budget is not None and index > start and tokens + row.encoded.num_tokens > budget:
+            yield rows[start:index]
+            start, tokens = index, 0
+        tokens += row.encoded.num_tokens
+    if rows:
+        yield rows[start:]
 
 
 def seed_for(seed: int, *names: str) -> int:

@@ -4,15 +4,16 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any
 
 from PIL import Image as Pillow
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from rm_core.errors import InvalidInput
 from rm_core.images import decode
-from rm_core.types import Conversation, Image, ImagePart, Part, Role, TextPart, Turn
-from training.data.records import Group, Preference
+from rm_core.types import Conversation, Image, ImagePart, Part, TextPart, Turn
+from training.data.pair_line import PairLine, PartLine
+from training.data.records import Preference
 
 INDEX = "pairs.jsonl"
 MAX_PIXELS = 100_000_000
@@ -22,50 +23,6 @@ class DataError(InvalidInput):
     """A pairs folder that is missing, broken or names a picture it does not hold."""
 
     code = "invalid_data"
-
-
-class PartLine(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    type: Literal["text", "image"]
-    text: str | None = None
-    image: str | None = None
-
-
-class MessageLine(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    role: Role
-    content: str | tuple[PartLine, ...]
-
-    @property
-    def parts(self) -> tuple[PartLine, ...]:
-        if isinstance(self.content, str):
-            return (PartLine(type="text", text=self.content),)
-        return self.content
-
-
-class PairLine(BaseModel):
-    """One line of the index."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    id: str
-    messages: tuple[MessageLine, ...] = Field(min_length=1)
-    chosen: str = Field(min_length=1)
-    rejected: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1)
-    task: str = "pairs"
-    group: Group = "general"
-    source: str = ""
-
-    @model_validator(mode="after")
-    def is_a_preference(self) -> Self:
-        if self.chosen in self.rejected:
-            raise ValueError("the chosen answer is among the rejected ones")
-        if self.messages[-1].role != "user":
-            raise ValueError("the last message before the answer must be the user's")
-        return self
-
-    @property
-    def pictures(self) -> tuple[str, ...]:
-        return tuple(p.image for m in self.messages for p in m.parts if p.image is not None)
 
 
 @dataclass(frozen=True)

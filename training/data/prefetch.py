@@ -7,8 +7,17 @@ import threading
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
+from rm_core.errors import RewardError
 from training.data.dataset import Batch, StageData
+
+
+class WorkerDied(RewardError):
+    """The data stopped coming; the stage's state is what the last save left."""
+
+    code = "worker_died"
+
 
 AHEAD = 8  # batches in flight per worker: enough to ride out a slow row, small in memory
 
@@ -32,6 +41,8 @@ def _from_workers(data: StageData, start: int, stop: int, workers: int) -> Gener
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+    except BrokenProcessPool as error:
+        raise WorkerDied("a process preparing batches was killed; out of memory?") from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
