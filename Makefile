@@ -23,7 +23,7 @@ test-gpu: $(STAMP)-dev ## Run the tests that need a CUDA device
 
 check: $(STAMP)-dev ## Formatting, lint, types, spelling, Dockerfile and Compose file
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/codespell
-	$(BIN)/hadolint Dockerfile && $(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+	$(BIN)/hadolint Dockerfile && $(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose*.yaml
 
 format: $(STAMP)-dev ## Rewrite the code in the project's format
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
