@@ -32,7 +32,7 @@ openapi: $(STAMP)-dev ## Rewrite openapi.json from the code
 	$(BIN)/python -m service.openapi > openapi.json.new && mv openapi.json.new openapi.json
 
 docs: $(STAMP)-dev ## Rewrite the table of settings in docs/configuration.md
-	$(BIN)/python docs/settings_table.py
+	PYTHONPATH=. $(BIN)/python docs/settings_table.py
 
 bench: $(STAMP)-dev ## Requests per second and latency of a server it starts; ARGS="--url ..." for a running one
 	@$(BIN)/python -m bench.load $(ARGS)
