@@ -97,7 +97,7 @@ CASES = [
         good(images=[data_url(png(kind="GIF"))]), 422, "invalid_image", "images[0]", id="a_gif"
     ),
     pytest.param(
-        good(images=[data_url(png(10, 3000))]), 422, "invalid_image", None, id="too_elongated"
+        good(images=[data_url(png(10, 3000))]), 422, "invalid_image", "images[0]", id="elongated"
     ),
     pytest.param(
         good(images=[data_url(bomb(20_000))]), 413, "too_many_pixels", "images[0]", id="20k_x_20k"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -90,7 +91,9 @@ def test_an_unknown_command_lists_the_known_ones(
     argv: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(argv) == 2
-    assert "compare,score,serve" in capsys.readouterr().err.replace("train,", "")
+    listed = re.search(r"\{(.*)\}", capsys.readouterr().err)
+    assert listed is not None
+    assert {"compare", "score", "serve"} <= set(listed[1].split(","))
 
 
 def test_a_command_whose_packages_are_missing_names_the_remedy(
