@@ -83,10 +83,25 @@ def test_every_alert_is_explained() -> None:
     page = (ROOT / "docs" / "operations.md").read_text()
     for rule in alerts():
         assert f"## {rule['alert']}\n" in page, rule["alert"]
-        assert rule["annotations"]["runbook"] == f"docs/operations.md#{rule['alert'].lower()}"
+        assert rule["labels"]["severity"] in ("page", "ticket"), rule["alert"]
+        said = rule["annotations"]
+        assert said["summary"], rule["alert"]
+        assert said["description"], rule["alert"]
+        assert said["runbook_url"] == f"docs/operations.md#{rule['alert'].lower()}"
 
 
-@pytest.mark.parametrize("command", ["check rules alerts.yml", "test rules alerts_test.yml"])
+def test_the_dashboard_asks_the_provisioned_source() -> None:
+    file = ROOT / "deploy" / "grafana" / "provisioning" / "datasources" / "prometheus.yaml"
+    provisioned = {source["uid"] for source in yaml.safe_load(file.read_text())["datasources"]}
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    asked = {panel["datasource"]["uid"] for panel in panels if panel["type"] != "row"}
+    assert asked == provisioned
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["check config prometheus.yml", "check rules alerts.yml", "test rules alerts_test.yml"],
+)
 def test_promtool_agrees(command: str) -> None:
     ran = subprocess.run(
         [tool("promtool"), *command.split()], cwd=PROMETHEUS, capture_output=True, text=True
