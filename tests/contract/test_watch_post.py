@@ -120,3 +120,11 @@ def test_the_compose_files_are_valid_and_what_they_mount_exists(name: str) -> No
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
             assert not source.startswith(".") or (file.parent / source).exists(), volume
+
+
+def test_the_composition_is_open_to_this_machine_only_and_pinned() -> None:
+    services = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]
+    for name, service in services.items():
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"]), name
+        assert "build" in service or re.search(r":v?\d+\.\d+\.\d+$", service["image"]), name
+        assert "no-new-privileges:true" in service["security_opt"], name
