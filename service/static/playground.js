@@ -46,9 +46,9 @@ function drawExample() {
   pen.arc(112, 112, 72, 0, 2 * Math.PI);
   pen.fill();
   show(canvas.toDataURL("image/png"));
-  $("question").value = "What is shown in the picture?";
-  $("a").value = "A red circle.";
-  $("b").value = "A bicycle.";
+  $("question").value = "What shape is in the image?";
+  $("a").value = "The shape is a circle.";
+  $("b").value = "The shape is a triangle.";
 }
 
 function body() {
