@@ -37,7 +37,7 @@ docs: $(STAMP)-dev ## Rewrite the table of settings in docs/configuration.md
 bench: $(STAMP)-dev ## Requests per second and latency of a server it starts; ARGS="--url ..." for a running one
 	@$(BIN)/python -m bench.load $(ARGS)
 
-train-tiny: $(STAMP)-dev ## Train the embedded model again from nothing (hours on two cores)
+train-tiny: $(STAMP)-dev ## Train the embedded model again from nothing (about an hour on one core)
 	$(BIN)/vlrm train training/recipes/tiny.yaml $(ARGS)
 
 image: ## Build the container image; ARGS="--build-arg VARIANT=cuda" for GPUs
