@@ -1,14 +1,19 @@
-"""The README's first example does what the README says it does."""
+"""The README's examples do what the README says they do."""
 
+import contextlib
+import io
 import json
+import re
 
 import pytest
 
-from tests.e2e.readme import block, run_command
-from tests.e2e.server_process import ServerProcess
+from tests.contract.tools import tool
+from tests.e2e.readme import README, block, run_command
+from tests.e2e.server_process import ROOT, ServerProcess
 
 
 def test_the_readme_command_gives_the_readme_answer() -> None:
+    tool("curl")
     with ServerProcess("--threads", "1") as server:
         answer = run_command(server.url)
     shown = json.loads(block("answer"))
@@ -19,3 +24,14 @@ def test_the_readme_command_gives_the_readme_answer() -> None:
         assert mine == pytest.approx(printed, abs=1e-3)
     apple, *others = (score["score"] for score in answer["scores"])
     assert all(apple > other for other in others)
+
+
+def test_the_readme_script_prints_the_same_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = re.search(r"```python\n(.*?)```", README.read_text(), re.S)
+    assert found is not None
+    monkeypatch.chdir(ROOT)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(found[1], {})
+    shown = json.loads(block("answer"))["scores"][0]["score"]
+    assert json.loads(printed.getvalue()) == [[pytest.approx(shown, abs=1e-3)]]
