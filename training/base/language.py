@@ -120,7 +120,7 @@ class Teacher:
 
     def _batches(self, weights: Mapping[str, float], size: int) -> Iterator[list[EncodedGroup]]:
         """Groups about pictures for ever; those of one length go together, it costs less."""
-        tasks = [name for name, task in TASKS.items() if task.in_base and task.group != "text"]
+        tasks = [name for name, task in TASKS.items() if task.group != "text"]
         shares = [weights.get(task, 1.0) for task in tasks]
         while True:
             drawn = self.rng.choices(tasks, shares, k=8 * size)

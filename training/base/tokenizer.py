@@ -44,7 +44,7 @@ def make_tokenizer(seed: int, vocabulary: int = 1024) -> Tokenizer:
 
 def _texts(rng: Random) -> Iterator[str]:
     yield from [f"system\n{DEFAULT_SYSTEM}", "user\n", "assistant\n"] * ROWS_PER_TASK
-    for task in (name for name, task in TASKS.items() if task.in_base):
+    for task in TASKS:
         for _ in range(ROWS_PER_TASK):
             row = draw(rng, task)
             yield from (

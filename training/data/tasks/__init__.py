@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rm_core.types import Conversation, Image
 from training.data.records import Group, Preference
 from training.data.scenes import Bars, Things, render_bars, render_things
-from training.data.tasks import charts, reading, shapes, text, things
+from training.data.tasks import charts, shapes, text, things
 from training.data.tasks.question import KNOWN, TRAIN, UNSEEN, Question, Split
 
 __all__ = ["KNOWN", "TASKS", "TRAIN", "UNSEEN", "Split", "Task", "draw", "preferences"]
@@ -28,7 +28,6 @@ class Task:
     ask: Ask
     source: str
     by_vendor: bool = False  # whether an unseen vendor changes anything
-    in_base: bool = True  # whether the stand-in base practises it
 
 
 def _on_things(ask: AskThings) -> Ask:
@@ -53,10 +52,6 @@ def _on_shape(ask: Callable[[Random, shapes.Shape], Question]) -> Ask:
         return shapes.render_shape(shape, rng), ask(rng, shape)
 
     return asked
-
-
-def _on_digit(ask: Callable[[Random], tuple[Pixels, Question]]) -> Ask:
-    return lambda rng, split: ask(rng)  # noqa: ARG005  digits hold nothing out
 
 
 def _on_nothing(ask: Callable[[Random, Split], Question]) -> Ask:
@@ -85,8 +80,6 @@ TASKS: Mapping[str, Task] = {
     "tallest": Task("reasoning", _on_chart(charts.ask_tallest), "charts"),
     "shortest": Task("reasoning", _on_chart(charts.ask_shortest), "charts"),
     "bar_count": Task("reasoning", _on_chart(charts.ask_bar_count), "charts"),
-    # Left to the last stage: the tower's features tell digits apart without having been taught to.
-    "read": Task("general", _on_digit(reading.ask_read), "written digits", in_base=False),
     "add": Task("text", _on_nothing(text.ask_add), "made text"),
     "category": Task("text", _on_nothing(text.ask_category), "made text"),
     "repeat": Task("text", _on_nothing(text.ask_repeat), "made text"),
