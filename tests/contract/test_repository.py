@@ -10,9 +10,18 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # Put together here, so that this file does not hold what it looks for.
 MACHINE_PATHS = re.compile(r"(?<![\w.])/(?:wo" + "rk|ro" + r"ot|ho" + r"me/\w+)/\w")
-HOSTS = re.compile("pytho" + r"nhosted|py" + r"pi\.org|registry\.np" + "mjs|deb" + r"\.debian")
+HOSTS = re.compile(
+    "pytho"
+    + r"nhosted|py"
+    + r"pi\.org|download\.pyt"
+    + r"orch|registry\.(?:np"
+    + "mjs|ya"
+    + "rnpkg)"
+    "|deb" + r"\.debian|archive\.ub" + "untu"
+)
 SECRETS = re.compile(
-    r"AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}|hf_[A-Za-z]{34}|-----BEGIN [A-Z ]*PRIV" + "ATE KEY"
+    r"AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{22}|hf_[A-Za-z]{34}"
+    r"|\bsk-[\w-]{32}|xox[abprs]-\d{9}|-----BEGIN [A-Z ]*PRIV" + "ATE KEY"
 )
 LARGEST_KB, MODEL = 4096, "rm_core/default_model/"
 
