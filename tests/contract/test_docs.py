@@ -12,7 +12,7 @@ import pytest
 
 import rm_core.errors
 import service.errors
-from rm_core.errors import RewardError
+from rm_core.errors import CheckpointError, CheckpointMismatch, RewardError, UnknownName
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -52,18 +52,39 @@ def test_each_route_is_documented() -> None:
         assert f" {path}`" in API, path
 
 
-def error_codes() -> set[str]:
-    classes = [
+# These stop a start or a command; no request ever meets them.
+OFFLINE: set[type[RewardError]] = {CheckpointError, CheckpointMismatch, UnknownName}
+
+
+def errors() -> set[type[RewardError]]:
+    return {
         value
         for module in (rm_core.errors, service.errors)
         for _, value in inspect.getmembers(module, inspect.isclass)
         if issubclass(value, RewardError)
-    ]
-    return {found.code for found in classes}
+    }
 
 
-def test_each_error_code_is_documented() -> None:
-    assert {code for code in error_codes() if f"`{code}`" not in API} == set()
+def test_each_error_code_is_documented_with_its_status() -> None:
+    rows = re.findall(r"^\| ([\d, ]+) \| (.+) \|$", API, re.M)
+    documented = {
+        (code, status)
+        for statuses, codes in rows
+        for status in statuses.split(", ")
+        for code in re.findall(r"`([a-z_]+)`", codes)
+    }
+    sent = {(error.code, str(service.errors.status_of(error))) for error in errors() - OFFLINE}
+    assert sent <= documented
+    assert {code for code, _ in documented} == {code for code, _ in sent}
+
+
+def test_each_error_of_the_command_line_is_documented() -> None:
+    assert all(f"`{error.code}`" in API for error in OFFLINE)
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
+def test_the_readme_leads_to_each_page(page: Path) -> None:
+    assert f"({page.relative_to(ROOT)}" in (ROOT / "README.md").read_text()
 
 
 def anchors(page: Path) -> set[str]:
