@@ -44,7 +44,7 @@ image: ## Build the container image; ARGS="--build-arg VARIANT=cuda" for GPUs
 	docker build --tag vlrm:latest $(ARGS) .
 
 constraints: ## Resolve the newest versions into constraints.txt (then run the tests)
-	$(MAKE) VENV=.venv-constraints CONSTRAINTS= .venv-constraints/installed-dev
+	$(MAKE) VENV=.venv-constraints CONSTRAINTS="torch==2.13.0" .venv-constraints/installed-dev
 	.venv-constraints/bin/pip freeze --exclude-editable | grep -v -E '^(nvidia-|cuda-|triton)' | sed 's/+cpu$$//' > constraints.txt
 
 clean: ## Remove the environment and every cache

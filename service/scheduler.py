@@ -118,4 +118,4 @@ def _stopped() -> Draining:
 
 
 def _deadline_passed() -> DeadlinePassed:
-    return DeadlinePassed("X-Deadline-Ms passed before the score was there; the device was spared")
+    return DeadlinePassed("X-Deadline-Ms passed before the score was there; allow more time")
