@@ -2,6 +2,7 @@
 
 import io
 import multiprocessing
+import time
 import os
 import signal
 from collections.abc import Callable
@@ -128,6 +129,8 @@ def test_a_worker_process_prepares_the_same_batches(make_job: Callable[..., trai
 def test_a_killed_worker_is_an_error_and_not_a_wait(make_job: Callable[..., trainer.Job]) -> None:
     prepared = batches(make_job().data, 0, 1000, 1)
     next(prepared)
+    # Idle by then: killed in the middle of writing a result, Python 3.11's pool waits for its rest.
+    time.sleep(3)
     for worker in multiprocessing.active_children():
         worker.kill()
     with pytest.raises(WorkerDied, match="was killed"):
