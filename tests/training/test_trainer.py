@@ -2,9 +2,9 @@
 
 import io
 import multiprocessing
-import time
 import os
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -133,6 +133,8 @@ def test_a_killed_worker_is_an_error_and_not_a_wait(make_job: Callable[..., trai
     time.sleep(3)
     for worker in multiprocessing.active_children():
         worker.kill()
+        worker.join()
+    time.sleep(1)
     with pytest.raises(WorkerDied, match="was killed"):
         list(prepared)
 
