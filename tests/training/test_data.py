@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations
 from random import Random
 
@@ -18,7 +19,7 @@ from training.data.heldout import GREY, examination
 from training.data.objects import OBJECTS, held_out
 from training.data.records import Preference
 from training.data.scenes import Things
-from training.data.tasks import KNOWN, TASKS, TRAIN, UNSEEN, draw, things
+from training.data.tasks import KNOWN, TASKS, TRAIN, UNSEEN, draw, signs, things
 from training.data.tasks.text import ask_add, held_out_operands
 
 ABOUT_THINGS = [
@@ -71,6 +72,25 @@ def test_evaluation_shows_held_out_pairs_and_the_unseen_vendor() -> None:
     assert not things.ask_list(rng, KNOWN)[0].unseen
 
 
+def test_signs_keep_one_font_from_training() -> None:
+    rng = Random(4)
+    seen, unseen = ([signs.draw_sign(rng, split) for _ in range(200)] for split in (KNOWN, UNSEEN))
+    assert not any(sign.unseen for sign in seen)
+    assert all(sign.unseen for sign in unseen)
+    drawn = {signs.render_sign(replace(sign, unseen=True)).tobytes() for sign in seen}
+    assert len(drawn) == len(seen)
+    assert drawn.isdisjoint(signs.render_sign(sign).tobytes() for sign in seen)
+
+
+def test_a_sign_can_be_read_ink_and_paper_differ_and_the_word_is_inside() -> None:
+    rng = Random(6)
+    for split in (TRAIN, UNSEEN):
+        for _ in range(200):
+            pixels = signs.render_sign(signs.draw_sign(rng, split)).astype(float).mean(axis=2)
+            rim = np.concatenate([pixels[0], pixels[-1]])
+            assert np.ptp(pixels) > 40 + np.ptp(rim) / 4
+
+
 def test_held_out_sums_are_new_and_their_right_answers_are_not_always_wrong_before() -> None:
     rng = Random(3)
     rows = {split: [ask_add(rng, split) for _ in range(2000)] for split in (TRAIN, KNOWN)}
@@ -103,6 +123,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "render_things", blank)
     monkeypatch.setattr(tasks, "render_bars", blank)
     monkeypatch.setattr(tasks.shapes, "render_shape", blank)
+    monkeypatch.setattr(tasks.signs, "render_sign", blank)
 
 
 def words(text: str) -> list[str]:

@@ -10,13 +10,13 @@ from training.base.words import COUNTS, FAMILIES
 from training.data.colours import BACKGROUNDS
 from training.data.objects import OBJECTS
 from training.data.scenes import Bars, Things, render_bars, render_things
-from training.data.tasks import TRAIN, charts, shapes
+from training.data.tasks import TRAIN, charts, shapes, signs
 from training.data.tasks.things import lay_out, pick_kinds
 
 Pixels: TypeAlias = NDArray[np.uint8]
 UNKNOWN = -100  # what cross_entropy skips
 FAMILY = {family: index for index, family in enumerate(FAMILIES)}
-MIX = (("things", 0.74), ("chart", 0.13), ("shape", 0.13))
+MIX = (("things", 0.64), ("chart", 0.12), ("shape", 0.11), ("sign", 0.13))
 LARGE_SHARE = 0.25
 
 
@@ -29,6 +29,9 @@ def draw_labelled(rng: Random) -> tuple[Pixels, NDArray[np.int64]]:
     if kind == "chart":
         chart = charts.draw_chart(rng)
         return render_bars(chart), label_chart(chart)
+    if kind == "sign":
+        sign = signs.draw_sign(rng, TRAIN)
+        return signs.render_sign(sign), label_sign(sign)
     shape = rng.choice(shapes.published("train"))
     return shapes.render_shape(shape, rng), label_shape(shape)
 
@@ -65,6 +68,13 @@ def label_shape(shape: shapes.Shape) -> NDArray[np.int64]:
     labels = _blank()
     labels[:, FAMILY["colour"]] = _class("colour", shape.colour)
     labels[:, FAMILY["shape"]] = _class("shape", shape.shape)
+    return labels
+
+
+def label_sign(sign: signs.Sign) -> NDArray[np.int64]:
+    labels = _blank()
+    labels[:, FAMILY["colour"]] = _class("colour", sign.paper)
+    labels[:, FAMILY["written"]] = _class("written", sign.word)
     return labels
 
 

@@ -18,7 +18,7 @@ from training.runlog import RunLog
 SHARPNESS = 8.0  # a token that holds a word's whole row beats an absent word by this many nats
 WEIGHTS: Mapping[str, float] = {
     "thing": 1.0, "colour": 0.5, "row": 0.3, "column": 0.3, "count": 0.4, "shape": 0.5,
-    "shortest": 0.5,
+    "written": 0.7, "shortest": 0.5,
 }  # fmt: skip
 
 

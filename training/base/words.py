@@ -10,6 +10,7 @@ from torch import Tensor
 
 from training.data.colours import RANGES
 from training.data.objects import OBJECTS, plural
+from training.data.tasks import signs
 from training.data.tasks.shapes import COLOURS, SHAPES
 
 NOTHING = "nothing"
@@ -22,6 +23,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "column": ("left", "right"),
     "count": COUNTS,
     "shape": SHAPES,
+    "written": signs.WORDS,
     "shortest": COLOUR_WORDS,  # through a turn of its own: a chart has a tallest colour as well
 }
 WORDS = tuple(dict.fromkeys(word for words in FAMILIES.values() for word in words))

@@ -61,7 +61,7 @@ class Bars:
 
 def render_things(scene: Things, side_px: int = SIDE_PX) -> NDArray[np.uint8]:
     rng = Random(scene.seed)
-    canvas = _background(rng, scene.background, side_px)
+    canvas = paint_background(rng, scene.background, side_px)
     if scene.large:
         _paste(rng, canvas, _sprite(rng, scene, scene.words[0], side_px), 0, 0)
     else:
@@ -70,12 +70,12 @@ def render_things(scene: Things, side_px: int = SIDE_PX) -> NDArray[np.uint8]:
             if word:
                 sprite = _sprite(rng, scene, word, half)
                 _paste(rng, canvas, sprite, quarter % 2 * half, quarter // 2 * half)
-    return _finish(rng, canvas)
+    return photograph(rng, canvas)
 
 
 def render_bars(chart: Bars, side_px: int = SIDE_PX) -> NDArray[np.uint8]:
     rng = Random(chart.seed)
-    canvas = _background(rng, "white", side_px)
+    canvas = paint_background(rng, "white", side_px)
     slot = side_px / len(chart.colours)
     base = round(side_px * rng.uniform(0.92, 1.0))
     for index, (colour, height) in enumerate(zip(chart.colours, chart.heights, strict=True)):
@@ -83,10 +83,10 @@ def render_bars(chart: Bars, side_px: int = SIDE_PX) -> NDArray[np.uint8]:
         left, right = round(index * slot + gap), round((index + 1) * slot - gap)
         canvas[round(base - height * base) : base, left:right] = draw_colour(rng, colour)
     canvas[base : base + max(1, side_px // 56)] = 60
-    return _finish(rng, canvas)
+    return photograph(rng, canvas)
 
 
-def _background(rng: Random, colour: str, side_px: int) -> Canvas:
+def paint_background(rng: Random, colour: str, side_px: int) -> Canvas:
     """One colour, shaded a little across, sometimes with two tones of the same word."""
     canvas = np.empty((side_px, side_px, 3), np.float32)
     canvas[:] = draw_colour(rng, colour)
@@ -153,7 +153,7 @@ def _paste(rng: Random, canvas: Canvas, sprite: NDArray[np.float32], left: int, 
     window += sprite[..., :3]
 
 
-def _finish(rng: Random, canvas: Canvas) -> NDArray[np.uint8]:
+def photograph(rng: Random, canvas: Canvas) -> NDArray[np.uint8]:
     """The camera: exposure, a little noise, sometimes softness."""
     canvas = canvas * rng.uniform(0.9, 1.06) + rng.uniform(-6, 6)
     if rng.random() < 0.3:

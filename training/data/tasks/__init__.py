@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rm_core.types import Conversation, Image
 from training.data.records import Group, Preference
 from training.data.scenes import Bars, Things, render_bars, render_things
-from training.data.tasks import charts, shapes, text, things
+from training.data.tasks import charts, shapes, signs, text, things
 from training.data.tasks.question import KNOWN, TRAIN, UNSEEN, Question, Split
 
 __all__ = ["KNOWN", "TASKS", "TRAIN", "UNSEEN", "Split", "Task", "draw", "preferences"]
@@ -54,6 +54,11 @@ def _on_shape(ask: Callable[[Random, shapes.Shape], Question]) -> Ask:
     return asked
 
 
+def _read_sign(rng: Random, split: Split) -> Asked:
+    sign = signs.draw_sign(rng, split)
+    return signs.render_sign(sign), signs.ask_read(rng, sign)
+
+
 def _on_nothing(ask: Callable[[Random, Split], Question]) -> Ask:
     return lambda rng, split: (None, ask(rng, split))
 
@@ -70,6 +75,7 @@ TASKS: Mapping[str, Task] = {
     "background": _things("general", things.ask_background),
     "shape_name": Task("general", _on_shape(shapes.ask_shape_name), "easy-vqa"),
     "shape_color": Task("general", _on_shape(shapes.ask_shape_colour), "easy-vqa"),
+    "read": Task("general", _read_sign, "signs", by_vendor=True),
     "list": _things("hallucination", things.ask_list),
     "exists": _things("hallucination", things.ask_exists),
     "shape_exists": Task("hallucination", _on_shape(shapes.ask_shape_exists), "easy-vqa"),
