@@ -1,13 +1,10 @@
 """Batches ready before they are wanted: prepared in line, or by worker processes, in step order."""
 
-import multiprocessing
-import os
 import signal
-import threading
-from collections import deque
-from collections.abc import Generator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch.utils.data import DataLoader, Dataset
 
 from rm_core.errors import RewardError
 from training.data.dataset import Batch, StageData
@@ -19,51 +16,47 @@ class WorkerDied(RewardError):
     code = "worker_died"
 
 
+KILLED = ("killed by signal", "exited unexpectedly")  # torch has no type for this error
 AHEAD = 8  # batches in flight per worker: enough to ride out a slow row, small in memory
 
 
-def batches(data: StageData, start: int, stop: int, workers: int) -> Generator[Batch]:
+def batches(data: StageData, start: int, stop: int, workers: int) -> Iterator[Batch]:
     """The batches of steps start..stop-1; the number of workers never changes what they hold."""
     if workers == 0:
         return (data.prepare(step) for step in range(start, stop))
-    return _from_workers(data, start, stop, workers)
+    return _from_workers(_Steps(data, start, stop), workers)
 
 
-def _from_workers(data: StageData, start: int, stop: int, workers: int) -> Generator[Batch]:
-    # Spawned, not forked: a fork after torch has started its threads may hang.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=_adopt, initargs=(data,))
-    pending: deque[Future[Batch]] = deque()
+@dataclass(frozen=True)
+class _Steps(Dataset[Batch]):
+    data: StageData
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.data.prepare(self.start + index)
+
+
+def _from_workers(steps: _Steps, workers: int) -> Iterator[Batch]:
+    loader = DataLoader(
+        steps,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=AHEAD,
+        multiprocessing_context="spawn",  # a fork after torch has started its threads may hang
+        worker_init_fn=_leave_stopping_to_the_trainer,
+    )
     try:
-        for step in range(start, stop):
-            pending.append(pool.submit(_prepare, step))
-            if len(pending) > AHEAD * workers:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    except BrokenProcessPool as error:
+        yield from loader
+    except RuntimeError as error:
+        if not any(sign in str(error) for sign in KILLED):
+            raise
         raise WorkerDied("a process preparing batches was killed; out of memory?") from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
-_DATA: list[StageData] = []  # in a worker process: the one stage it prepares
-
-
-def _adopt(data: StageData) -> None:
-    _DATA[:] = [data]
-    # Ctrl-C reaches the whole process group; whether and when to stop is the trainer's decision.
+def _leave_stopping_to_the_trainer(_worker: int) -> None:
+    """Ctrl-C reaches the whole process group; whether and when to stop is not theirs to say."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow_parent, daemon=True).start()
-
-
-def _follow_parent() -> None:
-    """A worker whose trainer was killed would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _prepare(step: int) -> Batch:
-    return _DATA[0].prepare(step)
