@@ -3,12 +3,11 @@
 import asyncio
 import json
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from rm_core.encode import EncodedGroup
+from rm_core.packing import PackedBatch
 from rm_core.scorer import Scorer
 from tests.service.serving import Interrupted, Running, serving, until
 
@@ -22,7 +21,7 @@ class Device:
         self.release = threading.Event()
         self.error: Exception | None = None
 
-    def __call__(self, groups: Sequence[EncodedGroup]) -> None:
+    def __call__(self, _batch: PackedBatch) -> None:
         assert self.release.wait(20)
         if self.error:
             raise self.error
@@ -38,7 +37,7 @@ def scorer(random_scorer: Scorer, device: Device) -> Interrupted:
     return Interrupted(random_scorer, device)
 
 
-async def test_a_raising_model_is_one_clear_500_for_its_batch_and_the_next_request_works(
+async def test_a_raising_model_is_one_clear_500_each_and_the_next_request_works(
     scorer: Interrupted, device: Device
 ) -> None:
     device.error = RuntimeError("CUDA error at 0x7f00deadbeef")
@@ -54,7 +53,7 @@ async def test_a_raising_model_is_one_clear_500_for_its_batch_and_the_next_reque
         assert all("0x7f" not in answer.text for answer in answers)
         device.error = None
         assert (await server.post("/score", BODY)).status_code == 200
-    assert scorer.batches == [1, 3, 1]
+    assert scorer.batches == [1, 3, 1, 2, 1, 1, 1]  # halves, to find whose fault it is
 
 
 class Caller:
