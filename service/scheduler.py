@@ -28,7 +28,8 @@ class Scheduler:
     """Callers submit groups; one loop takes what waits whenever the device is free."""
 
     def __init__(self, worker: Worker, budget: Budget, metrics: Metrics) -> None:
-        self._worker, self._budget, self._metrics = worker, budget, metrics
+        self.budget = budget
+        self._worker, self._metrics = worker, metrics
         self._queue: deque[Waiting] = deque()
         self._running: list[Waiting] = []
         self._abandoned = False
@@ -41,7 +42,7 @@ class Scheduler:
         """Wait for this group's scores; `deadline` is on the loop's clock."""
         if self._abandoned:
             raise _stopped()
-        refuse_oversized(group, self._budget)
+        refuse_oversized(group, self.budget)
         loop = asyncio.get_running_loop()
         waiting = Waiting(group, loop.create_future(), loop.time(), deadline)
         if deadline <= waiting.arrived:
@@ -59,7 +60,7 @@ class Scheduler:
         while True:
             await self._arrived.wait()
             now = asyncio.get_running_loop().time()
-            if batch := take_batch(self._queue, self._budget, now):
+            if batch := take_batch(self._queue, self.budget, now):
                 await self._serve(batch)
             elif not self._queue:
                 self._arrived.clear()

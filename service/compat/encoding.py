@@ -1,0 +1,110 @@
+"""Questions -> encoded groups: the part of a foreign request that runs in a preparation thread."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rm_core.errors import RewardError, TooLarge, TooManyTokens
+from rm_core.types import Conversation, Image, ImagePart, ScoreGroup, TextPart
+from rm_core.types import Turn as CoreTurn
+from service.compat.questions import Group, Picture, Question, Turn, grouped
+from service.deps import Parts
+from service.errors import TextTooLong, TooManyImages, TooManyResponses
+from service.prepare import Pictures
+from service.scheduler import refuse_oversized
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from rm_core.encode import EncodedGroup
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A group ready for the queue, and which question each of its answers belongs to."""
+
+    group: "EncodedGroup"
+    answer_of: dict[int, int]
+
+
+class Preparing:
+    """The threads' part of one request: limits, pictures, tokens."""
+
+    def __init__(self, parts: Parts, token_limit: int | None) -> None:
+        self._scorer, self._settings = parts.scorer, parts.settings
+        self._budget, self._limit = parts.scheduler.budget, token_limit
+        self.pictures = Pictures(parts.store, parts.settings)
+        self._opened: dict[str, Image] = {}
+
+    def encode_all(self, questions: list[Question]) -> list[Encoded]:
+        groups = grouped(questions)
+        refuse_too_many(questions, groups, self._settings)
+        return [encoded for group in groups for encoded in self._encode(questions, group)]
+
+    def _encode(self, questions: list[Question], group: Group) -> list[Encoded]:
+        first = questions[group.places[0]]
+        try:
+            turns = tuple(self._turn(turn) for turn in group.turns)
+            conversation = Conversation(turns)
+        except RewardError as error:
+            error.field = error.field or first.field
+            raise
+        return self._split(conversation, questions, group.places)
+
+    def _split(
+        self, conversation: Conversation, questions: list[Question], places: tuple[int, ...]
+    ) -> list[Encoded]:
+        """One encoded group, or several when sharing the prompt would make it too large."""
+        try:
+            return [self._encode_together(conversation, questions, places)]
+        except TooLarge as error:
+            if len(places) == 1:
+                error.field = questions[places[0]].field
+                raise
+        half = len(places) // 2
+        return self._split(conversation, questions, places[:half]) + self._split(
+            conversation, questions, places[half:]
+        )
+
+    def _encode_together(
+        self, conversation: Conversation, questions: list[Question], places: tuple[int, ...]
+    ) -> Encoded:
+        # Equal answers once and in a fixed order, as /score does: equal ones must tie exactly.
+        answers = sorted({questions[place].answer for place in places})
+        group = self._scorer.encode(ScoreGroup(conversation, tuple(answers)))
+        if self._limit is not None and group.longest > self._limit:
+            raise TooManyTokens(group.longest, self._limit)
+        refuse_oversized(group, self._budget)
+        row = {answer: i for i, answer in enumerate(answers)}
+        return Encoded(group, {place: row[questions[place].answer] for place in places})
+
+    def _turn(self, turn: Turn) -> CoreTurn:
+        return CoreTurn(
+            turn.role,
+            tuple(p if isinstance(p, TextPart) else ImagePart(self._open(p)) for p in turn.parts),
+        )
+
+    def _open(self, picture: Picture) -> Image:
+        if picture.url not in self._opened:
+            self._opened[picture.url] = self.pictures.open(picture.url, picture.field)
+        return self._opened[picture.url]
+
+
+def refuse_too_many(questions: list[Question], groups: list[Group], settings: Settings) -> None:
+    """The same bounds as one native request has, over the whole of this one."""
+    if len(questions) > settings.max_responses:
+        raise TooManyResponses(
+            f"{len(questions)} answers in one request; the limit is {settings.max_responses}. "
+            "Split them over several requests."
+        )
+    parts = [part for group in groups for turn in group.turns for part in turn.parts]
+    pictures = len({part.url for part in parts if isinstance(part, Picture)})
+    if pictures > settings.max_images:
+        raise TooManyImages(
+            f"{pictures} different pictures in one request; the limit is {settings.max_images}"
+        )
+    chars = sum(len(part.text) for part in parts if isinstance(part, TextPart))
+    chars += sum(len(question.answer) for question in questions)
+    if chars > settings.max_text_chars:
+        raise TextTooLong(
+            f"the texts have {chars} characters; this server reads {settings.max_text_chars}. "
+            "Nothing is truncated: shorten them or split the request."
+        )
