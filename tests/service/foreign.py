@@ -36,3 +36,9 @@ def refused(answer: httpx.Response, status: int, code: str, field: str | None) -
     error = answer.json()["error"]
     assert (error["code"], error["field"]) == (code, field), error
     return str(error["message"])
+
+
+def overloads(server: Running) -> float:
+    """How many requests were refused because the server was full."""
+    registry = server.parts.metrics.registry
+    return registry.get_sample_value("vlrm_rejected_total", {"reason": "overloaded"}) or 0.0
