@@ -25,6 +25,7 @@ ROLES: tuple[Role, ...] = ("system", "user", "assistant")
 PICTURE = re.compile(
     re.escape(VISION_START) + f"(?:{re.escape(IMAGE_PAD)})+" + re.escape(VISION_END)
 )
+CLOSING = f"{IM_END}\n"
 ONE_PAD = VISION_START + IMAGE_PAD + VISION_END
 # Generation stops at either token, or at neither when it ran out of tokens.
 END = re.compile(rf"(?:{re.escape(IM_END)}\n?|<\|endoftext\|>)?\Z")
@@ -98,28 +99,30 @@ def _split_at_last_turn(text: str) -> tuple[str, str]:
 
 def _turns(head: str) -> list[ReadTurn]:
     turns: list[ReadTurn] = []
-    while head:
-        number = len(turns) + 1
-        role, head = _role(head, number)
-        content, closed, head = head.partition(f"{IM_END}\n")
-        if not closed or IM_START in content or IM_END in content:
-            raise InvalidInput(f"turn {number} ({role}) is not closed by {IM_END} and a newline")
-        turns.append(ReadTurn(role, _texts(content, f"turn {number} ({role})")))
+    # By place, never by cutting the head shorter: that would copy it once for every turn.
+    place = 0
+    while place < len(head):
+        where = f"turn {len(turns) + 1}"
+        role, start = _role(head, place, where)
+        end = head.find(CLOSING, start)
+        content = head[start:end]
+        if end < 0 or IM_START in content or IM_END in content:
+            raise InvalidInput(f"{where} ({role}) is not closed by {IM_END} and a newline")
+        turns.append(ReadTurn(role, _texts(content, f"{where} ({role})")))
+        place = end + len(CLOSING)
     if not turns:
         raise InvalidInput("there is no turn before the assistant's; the user's turn is missing")
     return turns
 
 
-def _role(head: str, number: int) -> tuple[Role, str]:
-    if not head.startswith(IM_START):
-        raise InvalidInput(
-            f"turn {number} does not begin with {IM_START}; the start may be cut off"
-        )
+def _role(head: str, place: int, where: str) -> tuple[Role, int]:
+    if not head.startswith(IM_START, place):
+        raise InvalidInput(f"{where} does not begin with {IM_START}; the start may be cut off")
     for role in ROLES:
-        if head.startswith(opening := f"{IM_START}{role}\n"):
-            return role, head[len(opening) :]
+        if head.startswith(opening := f"{IM_START}{role}\n", place):
+            return role, place + len(opening)
     raise InvalidInput(
-        f"turn {number} must name its role, system, user or assistant, and then begin a new line"
+        f"{where} must name its role, system, user or assistant, and then begin a new line"
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from rm_core.scorer import Scorer
 from tests.service.foreign import expected, overloads, templated
-from tests.service.serving import ANSWERS, QUESTION, TOLERANCE, Running, until, data_url, png
+from tests.service.serving import ANSWERS, QUESTION, TOLERANCE, Running, data_url, png, until
 
 RED = png(colour="red")
 Address = tuple[Running, str]

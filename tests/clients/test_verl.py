@@ -8,7 +8,7 @@ import pytest
 
 from rm_core.scorer import Scorer
 from tests.service.foreign import expected, overloads, templated
-from tests.service.serving import ANSWERS, QUESTION, TOLERANCE, Running, until, png
+from tests.service.serving import ANSWERS, QUESTION, TOLERANCE, Running, png, until
 
 Address = tuple[Running, str]
 

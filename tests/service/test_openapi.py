@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from service.apidoc import BODIES
 from service.app import build_api
+from service.metrics import SCORING_ROUTES
 from tests.service.serving import Running, data_url, png
 
 FILE = Path(__file__).parents[2] / "openapi.json"
@@ -75,6 +76,10 @@ def described_request(path: str) -> dict[str, Any]:
 def test_every_body_is_described_by_one_route() -> None:
     named = [described_request(path)["schema"]["$ref"].rpartition("/")[2] for path in SCORING]
     assert sorted(named) == sorted(MODELS)
+
+
+def test_every_scoring_route_has_its_numbers_from_the_start() -> None:
+    assert sorted(SCORING) == sorted(SCORING_ROUTES)
 
 
 @pytest.mark.parametrize("path", SCORING)

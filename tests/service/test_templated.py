@@ -1,5 +1,8 @@
 """The chat template read backwards: what rendering wrote is found again, all else is refused."""
 
+import contextlib
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -121,3 +124,24 @@ def test_a_video_is_refused_by_name() -> None:
     video = "<|vision_start|><|video_pad|><|video_pad|><|vision_end|>"
     with pytest.raises(NotSupported, match="holds a video"):
         parse(PROMPT.replace("What?", video) + "a")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(USER * 300_000 + "<|im_start|>assistant\na", id="turns"),
+        pytest.param("<|im_start|>user\n" * 500_000, id="open_turns"),
+        pytest.param("<|vision_start|><|image_pad|>" * 300_000, id="open_pictures"),
+        pytest.param(PROMPT.replace("What?", PICTURE * 200_000) + "a", id="pictures"),
+        pytest.param(
+            PROMPT.replace("What?", "<|vision_start|>" + "<|image_pad|>" * 600_000) + "a", id="pads"
+        ),
+        pytest.param(PROMPT + "<|im_end|>" * 800_000, id="ends"),
+    ],
+)
+def test_a_body_full_of_control_tokens_takes_no_longer_than_its_length(text: str) -> None:
+    started = time.monotonic()
+    with contextlib.suppress(InvalidInput):
+        parse(text, PROMPT)
+        parse(text)
+    assert time.monotonic() - started < 5
