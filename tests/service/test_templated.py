@@ -129,7 +129,7 @@ def test_a_video_is_refused_by_name() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        pytest.param(USER * 300_000 + "<|im_start|>assistant\na", id="turns"),
+        pytest.param(USER * 100_000 + "<|im_start|>assistant\na", id="turns"),
         pytest.param("<|im_start|>user\n" * 500_000, id="open_turns"),
         pytest.param("<|vision_start|><|image_pad|>" * 300_000, id="open_pictures"),
         pytest.param(PROMPT.replace("What?", PICTURE * 200_000) + "a", id="pictures"),
