@@ -3,7 +3,6 @@
 import asyncio
 import importlib.util
 import logging
-import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,10 +12,10 @@ from unittest.mock import MagicMock
 
 import pytest
 import pytest_asyncio
-import uvicorn
 
 from rm_core.scorer import Scorer
-from tests.service.serving import Running, serving
+from tests.service.listening import listening
+from tests.service.serving import Running
 
 INSTALLED = Path(__file__).parents[2] / ".clients"
 
@@ -71,14 +70,28 @@ def verl(monkeypatch: pytest.MonkeyPatch) -> Any:
     return loaded(path, "verl.experimental.reward_loop.reward_loop")
 
 
+class ManagerBase:
+    """verl's base class without its configuration library."""
+
+    def __init__(self, config: Any, tokenizer: Any, compute_score: Any) -> None:
+        self.config, self.tokenizer, self.compute_score = config, tokenizer, compute_score
+        self.loop = asyncio.get_running_loop()
+
+
+@pytest.fixture
+def verl_manager(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """verl's module with its naive reward manager."""
+    package = "verl.experimental.reward_loop.reward_manager"
+    for name in ("verl", "verl.utils.reward_score"):
+        monkeypatch.setitem(sys.modules, name, MagicMock())
+    as_is = SimpleNamespace(register=lambda name: lambda kind: kind)
+    monkeypatch.setitem(sys.modules, package, as_is)
+    base = SimpleNamespace(RewardManagerBase=ManagerBase)
+    monkeypatch.setitem(sys.modules, f"{package}.base", base)
+    return loaded(f"{package.replace('.', '/')}/naive.py", f"{package}.naive")
+
+
 @pytest_asyncio.fixture
 async def address(random_scorer: Scorer) -> AsyncIterator[tuple[Running, str]]:
-    """A server on a real port of this machine, and the app inside it."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        async with serving(random_scorer) as running:
-            config = uvicorn.Config(running.app, lifespan="off", log_level="warning")
-            server = uvicorn.Server(config)
-            task = asyncio.create_task(server.serve([listening]))
-            yield running, f"127.0.0.1:{listening.getsockname()[1]}"
-            server.should_exit = True
-            await task
+    async with listening(random_scorer) as found:
+        yield found

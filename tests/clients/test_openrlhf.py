@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from rm_core.scorer import Scorer
+from service.adapters import openrlhf as adapter
 from tests.service.foreign import expected, overloads, templated
 from tests.service.serving import ANSWERS, QUESTION, TOLERANCE, Running, data_url, png, until
 
@@ -92,6 +94,23 @@ async def test_several_queries_and_servers(
     shards = await executor._fetch_rewards_via_http(queries, [""] * 3, [""] * 3)
     rewards = [reward for shard in shards for reward in shard["rewards"]]
     assert rewards == pytest.approx(expected(random_scorer, QUESTION, ANSWERS), abs=TOLERANCE)
+
+
+async def test_our_reward_function_is_loaded_by_its_path(
+    openrlhf: Any,
+    address: Address,
+    random_scorer: Scorer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`--reward.remote_url` with the adapter's file; the picture is a local file."""
+    monkeypatch.setenv("REWARD_URL", f"http://{address[1]}")
+    (tmp_path / "red.png").write_bytes(RED)
+    prompt = prompt_of(templated(QUESTION, "x", RED, pads=4))
+    label = {"images": [str(tmp_path / "red.png")]}
+    sample = await rollout(openrlhf, adapter.__file__, prompt, ANSWERS[0] + "<|im_end|>", label)
+    wanted = expected(random_scorer, QUESTION, ANSWERS[:1], RED)
+    assert sample["reward"] == pytest.approx(wanted, abs=TOLERANCE)
 
 
 async def test_overload_is_waited_out(openrlhf: Any, address: Address) -> None:
