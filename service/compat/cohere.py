@@ -7,7 +7,8 @@ from pydantic import BaseModel, Discriminator, Field, Tag
 
 from service.compat.pipeline import Result
 from service.compat.questions import Question, Turn, parts, plain_text
-from service.compat.vllm import NO_EFFECT, Refused, activated, usage
+from service.compat.vllm import NO_EFFECT, Refused
+from service.compat.vllm_answers import activated, usage
 from service.schemas import Answer, Content, Strict
 
 

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rm_core.errors import RewardError, TooLarge, TooManyTokens
-from rm_core.types import Conversation, Image, ImagePart, ScoreGroup, TextPart
+from rm_core.types import Conversation, ImagePart, ScoreGroup, TextPart
+from rm_core.types import Part as CorePart
 from rm_core.types import Turn as CoreTurn
-from service.compat.questions import Group, Picture, Question, Turn, grouped
+from service.compat.questions import Group, Part, Picture, Question, Turn, grouped
 from service.deps import Parts
 from service.errors import TextTooLong, TooManyImages, TooManyResponses
 from service.prepare import Pictures
@@ -32,7 +33,6 @@ class Preparing:
         self._scorer, self._settings = parts.scorer, parts.settings
         self._budget, self._limit = parts.scheduler.budget, token_limit
         self.pictures = Pictures(parts.store, parts.settings)
-        self._opened: dict[str, Image] = {}
 
     def encode_all(self, questions: list[Question]) -> list[Encoded]:
         groups = grouped(questions)
@@ -77,15 +77,13 @@ class Preparing:
         return Encoded(group, {place: row[questions[place].answer] for place in places})
 
     def _turn(self, turn: Turn) -> CoreTurn:
-        return CoreTurn(
-            turn.role,
-            tuple(p if isinstance(p, TextPart) else ImagePart(self._open(p)) for p in turn.parts),
-        )
+        return CoreTurn(turn.role, tuple(map(self._part, turn.parts)))
 
-    def _open(self, picture: Picture) -> Image:
-        if picture.url not in self._opened:
-            self._opened[picture.url] = self.pictures.open(picture.url, picture.field)
-        return self._opened[picture.url]
+    def _part(self, part: Part) -> CorePart:
+        if isinstance(part, TextPart):
+            return part
+        # Opened again for each prompt: its patches take memory each time, so its pixels count.
+        return ImagePart(self.pictures.open(part.url, part.field))
 
 
 def refuse_too_many(questions: list[Question], groups: list[Group], settings: Settings) -> None:
@@ -96,10 +94,11 @@ def refuse_too_many(questions: list[Question], groups: list[Group], settings: Se
             "Split them over several requests."
         )
     parts = [part for group in groups for turn in group.turns for part in turn.parts]
-    pictures = len({part.url for part in parts if isinstance(part, Picture)})
+    pictures = sum(isinstance(part, Picture) for part in parts)
     if pictures > settings.max_images:
         raise TooManyImages(
-            f"{pictures} different pictures in one request; the limit is {settings.max_images}"
+            f"{pictures} pictures in one request, counted once for each prompt; the limit is "
+            f"{settings.max_images}"
         )
     chars = sum(len(part.text) for part in parts if isinstance(part, TextPart))
     chars += sum(len(question.answer) for question in questions)

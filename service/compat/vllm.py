@@ -1,16 +1,10 @@
-"""POST /classify and /pooling as vLLM answers them, /v1/embeddings as verl reads it from SGLang."""
+"""POST /classify and /pooling as vLLM takes them, /v1/embeddings as verl asks SGLang."""
 
-import base64
-import struct
-import time
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from rm_core.calibration import UNCALIBRATED
-from service.compat.pipeline import Result
 from service.compat.questions import Question, from_messages, from_text
 from service.schemas import Message, Strict
 
@@ -97,51 +91,6 @@ class EmbeddingsRequest(Encoded):
     """OpenAI's embeddings request; the embedding is the raw score alone."""
 
 
-class TokenUsage(BaseModel):
-    prompt_tokens: int
-    total_tokens: int
-    completion_tokens: int = 0
-
-
-class Listed(BaseModel):
-    id: str
-    object: Literal["list"] = "list"
-    created: int = Field(default_factory=lambda: int(time.time()))
-    model: str
-    usage: TokenUsage
-
-
-class Classified(BaseModel):
-    index: int
-    label: Annotated[str, Field(description="transformers' name for the only label.")] = "LABEL_0"
-    probs: list[float]
-    num_classes: int = 1
-
-
-class ClassifyResponse(Listed):
-    data: list[Classified]
-
-
-class Pooled(BaseModel):
-    index: int
-    object: Literal["pooling"] = "pooling"
-    data: list[float] | str
-
-
-class PoolingResponse(Listed):
-    data: list[Pooled]
-
-
-class Embedded(BaseModel):
-    index: int
-    object: Literal["embedding"] = "embedding"
-    embedding: list[float] | str
-
-
-class EmbeddingsResponse(Listed):
-    data: list[Embedded]
-
-
 def questions(body: Inputs) -> list[Question]:
     """One question for `messages` or a text, one each for a list of texts."""
     if body.messages is not None:
@@ -151,51 +100,3 @@ def questions(body: Inputs) -> list[Question]:
     return [
         from_text(text, f"input[{i}]", remedy=REMEDY) for i, text in enumerate(body.input or [])
     ]
-
-
-def classified(
-    body: ClassifyRequest, results: Sequence[Result], model: str, request_id: str
-) -> ClassifyResponse:
-    rows = [
-        Classified(index=i, probs=[activated(result.score, body.use_activation)])
-        for i, result in enumerate(results)
-    ]
-    return ClassifyResponse(id=request_id, model=model, usage=usage(results), data=rows)
-
-
-def pooled(
-    body: PoolingRequest, results: Sequence[Result], model: str, request_id: str
-) -> PoolingResponse:
-    scores = [activated(result.score, body.use_activation) for result in results]
-    rows = [
-        Pooled(index=i, data=written(score, body.encoding_format)) for i, score in enumerate(scores)
-    ]
-    return PoolingResponse(id=request_id, model=model, usage=usage(results), data=rows)
-
-
-def embedded(
-    body: EmbeddingsRequest, results: Sequence[Result], model: str, request_id: str
-) -> EmbeddingsResponse:
-    rows = [
-        Embedded(index=i, embedding=written(result.score, body.encoding_format))
-        for i, result in enumerate(results)
-    ]
-    return EmbeddingsResponse(id=request_id, model=model, usage=usage(results), data=rows)
-
-
-def activated(score: float, use_activation: bool | None) -> float:
-    """vLLM's default for a one-label head is the sigmoid."""
-    return score if use_activation is False else UNCALIBRATED.probability(score)
-
-
-def written(score: float, encoding_format: str) -> list[float] | str:
-    """A vector of one, as numbers or as base64 of little-endian float32."""
-    if encoding_format == "float":
-        return [score]
-    return base64.b64encode(struct.pack("<f", score)).decode()
-
-
-def usage(results: Sequence[Result]) -> TokenUsage:
-    """Every conversation counted whole, as if nothing had been shared."""
-    tokens = sum(result.prompt_tokens + result.answer_tokens for result in results)
-    return TokenUsage(prompt_tokens=tokens, total_tokens=tokens)

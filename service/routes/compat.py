@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Request
 
 from service.accept import accepted
 from service.apidoc import answers, json_body
-from service.compat import cohere, examples, llamafactory, openrlhf, vllm
+from service.compat import cohere, examples, llamafactory, openrlhf, vllm, vllm_answers
 from service.compat.pipeline import score
 from service.deps import Call, PartsDep, require_key
 from service.routes.score import REFUSALS, new_id
@@ -38,7 +38,7 @@ async def classify(
     request: Request,
     call: Annotated[Call[vllm.ClassifyRequest], Depends(accepted(vllm.ClassifyRequest))],
     parts: PartsDep,
-) -> vllm.ClassifyResponse:
+) -> vllm_answers.ClassifyResponse:
     """vLLM's classification: `probs` is the sigmoid of the score, or the score itself."""
     body, name = call.body, parts.scorer.info.name
     results = await score(
@@ -48,7 +48,7 @@ async def classify(
         lambda: vllm.questions(body),
         token_limit=body.token_limit,
     )
-    return vllm.classified(body, results, name, new_id("classify"))
+    return vllm_answers.classified(body, results, name, new_id("classify"))
 
 
 @router.post(
@@ -60,7 +60,7 @@ async def pooling(
     request: Request,
     call: Annotated[Call[vllm.PoolingRequest], Depends(accepted(vllm.PoolingRequest))],
     parts: PartsDep,
-) -> vllm.PoolingResponse:
+) -> vllm_answers.PoolingResponse:
     """vLLM's pooling with its task `classify`."""
     body, name = call.body, parts.scorer.info.name
     results = await score(
@@ -70,7 +70,7 @@ async def pooling(
         lambda: vllm.questions(body),
         token_limit=body.token_limit,
     )
-    return vllm.pooled(body, results, name, new_id("pool"))
+    return vllm_answers.pooled(body, results, name, new_id("pool"))
 
 
 @router.post(
@@ -82,7 +82,7 @@ async def embeddings(
     request: Request,
     call: Annotated[Call[vllm.EmbeddingsRequest], Depends(accepted(vllm.EmbeddingsRequest))],
     parts: PartsDep,
-) -> vllm.EmbeddingsResponse:
+) -> vllm_answers.EmbeddingsResponse:
     """OpenAI's shape as verl reads it from SGLang: the embedding is the raw score alone."""
     body, name = call.body, parts.scorer.info.name
     results = await score(
@@ -92,7 +92,7 @@ async def embeddings(
         lambda: vllm.questions(body),
         token_limit=body.token_limit,
     )
-    return vllm.embedded(body, results, name, new_id("embd"))
+    return vllm_answers.embedded(body, results, name, new_id("embd"))
 
 
 @router.post(

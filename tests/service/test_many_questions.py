@@ -69,14 +69,22 @@ async def test_one_that_is_too_long_alone_is_named(random_scorer: Scorer) -> Non
     assert watched.batches == [], "nothing was computed for a request that is refused"
 
 
-async def test_one_picture_for_many_queries_is_opened_once(random_scorer: Scorer) -> None:
+async def test_a_picture_counts_once_for_each_prompt(random_scorer: Scorer) -> None:
     texts = [templated(QUESTIONS[q], ANSWERS[a], RED) for q, a in PAIRS]
-    labels = [{"images": [data_url(RED)]} for _ in texts]
-    # Twice the pixels of one picture would be over the limit of this server.
-    async with serving(random_scorer, max_request_pixels=60 * 48) as small:
-        body = await ok(small, "/get_reward", {"query": texts, "labels": labels})
+    body = {"query": texts, "labels": [{"images": [data_url(RED)]} for _ in texts]}
+    async with serving(random_scorer, max_request_pixels=3 * 60 * 48, max_images=3) as server:
+        found = await ok(server, "/get_reward", body)
     wanted = [expected(random_scorer, QUESTIONS[q], [ANSWERS[a]], RED)[0] for q, a in PAIRS]
-    assert body["rewards"] == pytest.approx(wanted, abs=TOLERANCE)
+    assert found["rewards"] == pytest.approx(wanted, abs=TOLERANCE)
+    async with serving(random_scorer, max_request_pixels=3 * 60 * 48 - 1) as server:
+        answer = await server.post("/get_reward", body)
+        refused(answer, 413, "too_many_pixels", "labels[3].images[0]")
+
+
+async def test_one_picture_named_many_times_is_many_pictures(server: Running) -> None:
+    text = templated(QUESTIONS[0], ANSWERS[0], *[RED] * 65)
+    body = {"query": [text], "labels": [{"images": ["sha256:" + "0" * 64] * 65}]}
+    refused(await server.post("/get_reward", body), 422, "too_many_images", None)
 
 
 def pictured(count: int) -> dict[str, Any]:
