@@ -1,6 +1,6 @@
 """Questions -> encoded groups: the part of a foreign request that runs in a preparation thread."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rm_core.errors import RewardError, TooLarge, TooManyTokens
@@ -16,6 +16,7 @@ from service.settings import Settings
 
 if TYPE_CHECKING:
     from rm_core.encode import EncodedGroup
+    from rm_core.images import EncodedImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Preparing:
         self._scorer, self._settings = parts.scorer, parts.settings
         self._budget, self._limit = parts.scheduler.budget, token_limit
         self.pictures = Pictures(parts.store, parts.settings)
+        self._patches: tuple[EncodedImage, ...] = ()
 
     def encode_all(self, questions: list[Question]) -> list[Encoded]:
         groups = grouped(questions)
@@ -47,6 +49,7 @@ class Preparing:
         except RewardError as error:
             error.field = error.field or first.field
             raise
+        self._patches = ()
         return self._split(conversation, questions, group.places)
 
     def _split(
@@ -73,6 +76,9 @@ class Preparing:
         if self._limit is not None and group.longest > self._limit:
             raise TooManyTokens(group.longest, self._limit)
         refuse_oversized(group, self._budget)
+        # Halves of one group have the same pictures; one copy of their patches is enough.
+        self._patches = self._patches or group.images
+        group = replace(group, images=self._patches)
         row = {answer: i for i, answer in enumerate(answers)}
         return Encoded(group, {place: row[questions[place].answer] for place in places})
 

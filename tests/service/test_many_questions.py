@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from rm_core.encode import EncodedGroup
 from rm_core.scorer import Scorer
 from tests.service.foreign import expected, ok, refused, templated
 from tests.service.serving import ANSWERS, TOLERANCE, Interrupted, Running, data_url, png, serving
@@ -58,6 +59,22 @@ async def test_a_shared_prompt_never_makes_a_request_too_large(random_scorer: Sc
     assert sum(watched.batches) > 1
     wanted = expected(random_scorer, QUESTIONS[0], answers)
     assert body["rewards"] == pytest.approx(wanted, abs=TOLERANCE)
+
+
+async def test_halves_of_a_group_share_their_pictures(random_scorer: Scorer) -> None:
+    answers = [f"word {n} " * 12 for n in range(6)]
+    seen: list[EncodedGroup] = []
+    watched = Interrupted(random_scorer, seen.extend)
+    body = {
+        "query": [templated(QUESTIONS[0], answer, RED) for answer in answers],
+        "labels": [{"images": [data_url(RED)]}] * 6,
+    }
+    async with serving(watched, max_batch_tokens=400) as server:
+        found = await ok(server, "/get_reward", body)
+    assert len(seen) > 1
+    assert len({id(group.images[0]) for group in seen}) == 1
+    wanted = expected(random_scorer, QUESTIONS[0], answers, RED)
+    assert found["rewards"] == pytest.approx(wanted, abs=TOLERANCE)
 
 
 async def test_one_that_is_too_long_alone_is_named(random_scorer: Scorer) -> None:
