@@ -24,7 +24,7 @@ from service.media import ImageStore
 from service.metrics import Metrics
 from service.prepare import Preparer
 from service.problems import invalid
-from service.routes import images, ops, pages, score
+from service.routes import compat, images, ops, pages, score
 from service.scheduler import Scheduler
 from service.selfcheck import check
 from service.settings import Settings
@@ -48,7 +48,7 @@ def create_app(settings: Settings, scorer: "Scorer") -> FastAPI:
 def build_api() -> FastAPI:
     """Routes and error answers without a model behind them: enough for openapi.json."""
     app = FastAPI(docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
-    for routes in (score, images, ops, pages):
+    for routes in (score, compat, images, ops, pages):
         app.include_router(routes.router)
     app.mount("/static", StaticFiles(directory=pages.STATIC), name="static")
     app.add_exception_handler(RewardError, answer_error)

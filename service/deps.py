@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Generic, TypeVar
 
 from fastapi import Depends, Header, Request
+from pydantic import BaseModel
 
 from service.auth import ApiKeys
 from service.errors import Forbidden, MissingKey
@@ -13,7 +14,6 @@ from service.media import ImageStore
 from service.metrics import Metrics
 from service.prepare import Preparer
 from service.scheduler import Scheduler
-from service.schemas import AnyRequest
 from service.settings import Settings
 from service.trace import Trace
 from service.worker import Worker
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rm_core.packing import PackedBatch
     from rm_core.scorer import Scorer
 
-Body_co = TypeVar("Body_co", bound=AnyRequest, covariant=True)
+Body_co = TypeVar("Body_co", bound=BaseModel, covariant=True)
 
 
 @dataclass(slots=True)

@@ -86,6 +86,12 @@ class DigestMismatch(InvalidInput):
     code = "digest_mismatch"
 
 
+class PictureMissing(InvalidInput):
+    """A templated text shows a picture that the request does not hold; never scored blind."""
+
+    code = "picture_missing"
+
+
 class TooManyResponses(InvalidInput):
     """More candidates than one request may carry."""
 

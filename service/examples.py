@@ -105,6 +105,7 @@ ERRORS: tuple[RewardError, ...] = (
     ImageNotFound("no picture sha256:5f2b... is stored here (any more)", field="images[0]"),
     errors.DigestMismatch("the body's sha256 is 5f2b...; the address says 9c1d..."),
     errors.NotSupported("video is not supported yet; send single pictures of it", field="videos"),
+    errors.PictureMissing("query[0] has picture tokens and no picture came", field="query[0]"),
     errors.TooManyResponses("5000 responses in one request; the limit is 1024.", field="responses"),
     errors.TooManyImages("70 pictures in one request; the limit is 64", field="images"),
     RewardError("something unexpected went wrong; the log names it by request id"),

@@ -29,7 +29,10 @@ SECONDS = (
 SIZES = tuple(2.0**k for k in range(18))
 SCORES = (-20, -15, -10, -7.5, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 7.5, 10, 15, 20)
 MARGINS = (0, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16)
-SCORING_ROUTES = ("/score", "/compare", "/rank")
+SCORING_ROUTES = (
+    *("/score", "/compare", "/rank"),
+    *("/get_reward", "/classify", "/pooling", "/v1/embeddings", "/rerank", "/v1/score/evaluation"),
+)
 
 
 class Metrics:
