@@ -4,7 +4,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
 import httpcore
@@ -47,6 +47,7 @@ class Pinned(httpcore.AsyncNetworkBackend):
 
     def __init__(self, addresses: Sequence[Address], network: httpcore.AsyncNetworkBackend) -> None:
         self._addresses, self._network = addresses[:MAX_DIALLED], network
+        self._stream: httpcore.AsyncNetworkStream | None = None
 
     async def connect_tcp(
         self,
@@ -59,12 +60,19 @@ class Pinned(httpcore.AsyncNetworkBackend):
         failure: Exception = httpcore.ConnectError("the name has no address")
         for address in self._addresses:
             try:
-                return await self._network.connect_tcp(
+                self._stream = await self._network.connect_tcp(
                     str(address), port, timeout, local_address, socket_options
                 )
             except NETWORK_ERRORS as error:
                 failure = error
+            else:
+                return self._stream
         raise failure
+
+    async def aclose(self) -> None:
+        """httpcore forgets a connection that is given up in the middle of its TLS handshake."""
+        if self._stream is not None:
+            await self._stream.aclose()
 
 
 @asynccontextmanager
@@ -85,8 +93,9 @@ async def get(
         ("Connection", "close"),
     ]
     async with (
+        aclosing(Pinned(addresses, internet.network)) as pinned,
         httpcore.AsyncHTTPConnection(
-            url.origin, internet.tls, network_backend=Pinned(addresses, internet.network)
+            url.origin, internet.tls, network_backend=pinned
         ) as connection,
         connection.stream(
             "GET", url, headers=headers, extensions={"timeout": {"connect": CONNECT_S}}
