@@ -17,7 +17,10 @@ PICTURE = png()
 
 class Pictures(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        self.send_response(200)
+        moved = self.path.startswith("/moved")
+        self.send_response(302 if moved else 200)
+        if moved:
+            self.send_header("Location", self.path.replace("/moved", "/a.png"))
         self.send_header("Content-Length", str(len(PICTURE)))
         self.end_headers()
         self.wfile.write(PICTURE)
@@ -67,7 +70,7 @@ def score(server: ServerProcess, picture: str) -> httpx.Response:
 def test_a_url_scores_as_its_picture_does_and_no_log_line_has_it(
     server: ServerProcess, port: int
 ) -> None:
-    by_url = score(server, f"http://localhost:{port}/a.png?token=hush")
+    by_url = score(server, f"http://localhost:{port}/moved?token=hush")
     by_data = score(server, data_url(PICTURE))
     assert by_url.status_code == 200, by_url.text
     scores = [answer.json()["scores"][0]["score"] for answer in (by_url, by_data)]
