@@ -40,7 +40,7 @@ def web(host: Site) -> Web:
 
 
 def fetcher(web: Web, tls: ssl.SSLContext | None = None, **settings: Any) -> Fetcher:
-    chosen = Settings(**({"media_urls": "public", "media_timeout_s": 5.0} | settings))
+    chosen = Settings.model_validate({"media_urls": "public", "media_timeout_s": 5.0} | settings)
     return Fetcher(chosen, Metrics(CollectorRegistry()), web.internet(tls))
 
 
@@ -143,6 +143,13 @@ async def test_the_next_address_is_tried_when_one_does_not_answer(web: Web) -> N
     web.names[NAME] = [["2606:4700::1111", ADDRESS]]
     assert await fetched(web, PAGE) == [PICTURE]
     assert web.dialled == [("2606:4700::1111", 80), (ADDRESS, 80)]
+
+
+async def test_an_address_in_the_url_is_dialled_without_a_lookup(web: Web, host: Site) -> None:
+    web.routes["2606:4700::1111", 80] = host.port
+    assert await fetched(web, "http://[2606:4700:0::1111]/a.png") == [PICTURE]
+    assert "\r\nHost: [2606:4700::1111]\r\n" in host.heads[0]
+    assert web.asked == []
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

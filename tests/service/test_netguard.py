@@ -397,9 +397,10 @@ pieces = st.lists(
 
 
 @given(st.text() | pieces | pieces.map(lambda rest: "http://" + rest))
-def test_the_guard_never_fails_and_what_it_admits_is_plain(url: str) -> None:
+@pytest.mark.parametrize("after_redirect", [False, True])
+def test_the_guard_never_fails_and_what_it_admits_is_plain(after_redirect: bool, url: str) -> None:
     try:
-        target = PUBLIC.target(url)
+        target = PUBLIC.redirected(HOP, url) if after_redirect else PUBLIC.target(url)
     except Refused:
         return
     assert target.host.isascii()
@@ -409,6 +410,7 @@ def test_the_guard_never_fails_and_what_it_admits_is_plain(url: str) -> None:
     assert (target.scheme, target.port) in (("http", 80), ("https", 443))
     if target.literal is None:
         assert "." in target.host
+        assert target.host.encode("idna")  # as the system's resolver is asked
         # What no resolver may take for an address, in whatever spelling.
         with pytest.raises(OSError, match="illegal IP"):
             socket.inet_aton(target.host)

@@ -121,6 +121,6 @@ def certificate(folder: Path, name: str = NAME) -> tuple[Path, Path]:
     cert, key = folder / "cert.pem", folder / "key.pem"
     how = ["-x509", "-nodes", "-days", "2", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
     of = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"]
-    command = [tool("openssl"), "req", *how, *of, "-out", cert, "-keyout", key]
+    command = [tool("openssl"), "req", *how, *of, "-out", str(cert), "-keyout", str(key)]
     subprocess.run(command, check=True, capture_output=True)
     return cert, key
