@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from rm_core.packing import GroupSpan
+from rm_core.layout import GroupSpan
 
 SMALL_GROUP = 256  # tokens; below this a masked call over the whole group is cheapest
 SIZE_STEP = 8  # small groups are padded to a multiple of this, so that sizes meet
@@ -55,11 +55,11 @@ class SdpaPlan:
         return torch.cat(rows)[self.home_T]
 
 
-def plan(spans: Sequence[GroupSpan], device: torch.device) -> SdpaPlan:
-    """Lay out the decoder's attention for these groups."""
+def plan(spans: Sequence[GroupSpan], cached: int, device: torch.device) -> SdpaPlan:
+    """Lay out the decoder's attention for these groups; cached rows are the first keys."""
     small = [span for span in spans if span.length <= SMALL_GROUP]
     large = [span for span in spans if span.length > SMALL_GROUP]
-    return _finish([*_small_blocks(small), *_large_blocks(large)], device)
+    return _finish([*_small_blocks(small, cached), *_large_blocks(large, cached)], device)
 
 
 def windows(cu_seqlens: Tensor) -> SdpaPlan:
@@ -75,44 +75,73 @@ def windows(cu_seqlens: Tensor) -> SdpaPlan:
     return _finish(blocks, cu_seqlens.device)
 
 
-def _small_blocks(spans: Sequence[GroupSpan]) -> Iterator[Block]:
-    by_size: dict[int, list[GroupSpan]] = defaultdict(list)
+def _small_blocks(spans: Sequence[GroupSpan], cached: int) -> Iterator[Block]:
+    by_size: dict[tuple[int, int], list[GroupSpan]] = defaultdict(list)
     for span in spans:
-        by_size[-(-span.length // SIZE_STEP) * SIZE_STEP].append(span)
-    for size, members in by_size.items():
+        by_size[_padded(span.length), _padded(span.context_length)].append(span)
+    for (size, context_size), members in by_size.items():
         starts_B1 = torch.tensor([[span.start] for span in members])
         lengths_B1 = torch.tensor([[span.length] for span in members])
         step_L = torch.arange(size)
         real_BL = step_L < lengths_B1
         rows_BL = torch.where(real_BL, starts_B1 + step_L, starts_B1)
-        mask = torch.stack([_group_mask(span, size) for span in members])
-        answered_R = real_BL.flatten().nonzero().squeeze(1)
-        yield Block(rows_BL, rows_BL, mask.unsqueeze(1), causal=False, answered_R=answered_R)
+        context_BC = torch.stack([_context(span, context_size) for span in members])
+        masks = [_group_mask(span, size, context_size) for span in members]
+        yield Block(
+            q_BL=rows_BL,
+            kv_BS=torch.cat([context_BC, rows_BL + cached], dim=1),
+            mask=torch.stack(masks)[:, None],
+            causal=False,
+            answered_R=real_BL.flatten().nonzero().squeeze(1),
+        )
 
 
-def _group_mask(span: GroupSpan, size: int) -> Tensor:
-    """(size, size): same branch or the prompt, and never ahead. Padding rows see themselves."""
+def _padded(length: int) -> int:
+    return -(-length // SIZE_STEP) * SIZE_STEP
+
+
+def _context(span: GroupSpan, size: int = 0) -> Tensor:
+    """The context's key rows, followed by as many others as `size` asks for."""
+    rows = [row for rows in span.context for row in rows]
+    return torch.tensor(rows + [0] * (size - len(rows)), dtype=torch.long)
+
+
+def _group_mask(span: GroupSpan, size: int, context_size: int) -> Tensor:
+    """(size, context + size): the context; same branch or the prompt, and never ahead.
+
+    Padding rows see themselves.
+    """
     part = torch.repeat_interleave(
         torch.arange(len(span.answers) + 2),
         torch.tensor([span.prefix, *span.answers, size - span.length]),
     )
     visible = (part[:, None] == part[None, :]) | (part == 0)[None, :]
-    return visible.tril()
+    context = torch.arange(context_size) < span.context_length
+    return torch.cat([context.expand(size, -1), visible.tril()], dim=1)
 
 
-def _large_blocks(spans: Sequence[GroupSpan]) -> Iterator[Block]:
+def _large_blocks(spans: Sequence[GroupSpan], cached: int) -> Iterator[Block]:
     for span in spans:
-        prefix = torch.arange(span.start, span.start + span.prefix)
-        yield Block(prefix[None], prefix[None], None, causal=True, answered_R=None)
+        own = torch.arange(span.start, span.start + span.prefix)
+        prefix = torch.cat([_context(span), own + cached])
+        if span.prefix:
+            yield _causal_block(own[None], prefix[None])
         by_length: dict[int, list[int]] = defaultdict(list)
         for start, length in zip(span.answer_starts(), span.answers, strict=True):
             by_length[length].append(start)
         for length, starts in by_length.items():
             rows_BL = torch.tensor(starts)[:, None] + torch.arange(length)
-            keys_BS = torch.cat([prefix.expand(len(starts), -1), rows_BL], dim=1)
-            mask = torch.ones(length, span.prefix + length, dtype=torch.bool)
-            mask = mask.tril(diagonal=span.prefix)
-            yield Block(rows_BL, keys_BS, mask[None, None], causal=False, answered_R=None)
+            keys_BS = torch.cat([prefix.expand(len(starts), -1), rows_BL + cached], dim=1)
+            yield _causal_block(rows_BL, keys_BS)
+
+
+def _causal_block(rows_BL: Tensor, keys_BS: Tensor) -> Block:
+    """Rows that see all keys up to their own; the last key is the last row's."""
+    length, size = rows_BL.shape[1], keys_BS.shape[1]
+    if length == size:
+        return Block(rows_BL, keys_BS, None, causal=True, answered_R=None)
+    mask = torch.ones(length, size, dtype=torch.bool).tril(diagonal=size - length)
+    return Block(rows_BL, keys_BS, mask[None, None], causal=False, answered_R=None)
 
 
 def _finish(blocks: Sequence[Block], device: torch.device) -> SdpaPlan:

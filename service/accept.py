@@ -43,7 +43,7 @@ def accepted(model: type[Body]) -> Callable[..., AsyncIterator[Call[Body]]]:
         with parts.admission.permit(priority):
             with trace.stage("read"):
                 body = await _parsed(model, data, parts.preparer)
-            yield Call(body, trace, _deadline(trace, deadline_ms))
+            yield Call(body, trace, _deadline(trace, deadline_ms), bulk=priority == "bulk")
 
     return accept
 

@@ -16,7 +16,6 @@ from starlette.staticfiles import StaticFiles
 from rm_core.errors import RewardError
 from service import apidoc
 from service.auth import ApiKeys
-from service.batching import Budget
 from service.deps import Parts
 from service.dial import Internet
 from service.edge import Edge
@@ -72,18 +71,18 @@ def assemble(settings: Settings, scorer: "Scorer", internet: Internet | None) ->
     if settings.media_urls != "off":
         fetcher = Fetcher(settings, metrics, internet or Internet())
     worker = Worker(scorer)
-    budget = Budget(
-        settings.max_batch_groups, settings.max_batch_tokens, settings.max_batch_patches
+    scheduler = Scheduler(
+        worker, scorer.cost, settings.max_batch_tokens, settings.max_wait_s, metrics
     )
     parts = Parts(
         settings=settings,
         scorer=scorer,
         keys=ApiKeys.of(settings),
-        admission=Admission(settings.max_in_flight),
+        admission=Admission(settings.max_in_flight, scheduler.expected_wait_s),
         store=store,
         preparer=Preparer(scorer.encode, store, settings, fetcher),
         worker=worker,
-        scheduler=Scheduler(worker, budget, metrics),
+        scheduler=scheduler,
         metrics=metrics,
     )
     watch(parts)
@@ -95,10 +94,15 @@ def watch(parts: Parts) -> None:
     metrics, info = parts.metrics, parts.scorer.info
     metrics.watch(metrics.in_flight, lambda: parts.admission.in_flight)
     metrics.watch(metrics.queue_groups, lambda: len(parts.scheduler))
+    metrics.watch(metrics.expected_wait, parts.scheduler.expected_wait_s)
+    metrics.watch(metrics.batch_budget, lambda: parts.scheduler.budget)
     metrics.watch(metrics.ready, lambda: parts.admission.ready)
     metrics.watch(metrics.draining, lambda: parts.admission.draining)
     metrics.watch(metrics.store_bytes, lambda: parts.store.size_bytes)
     metrics.watch(metrics.store_images, lambda: len(parts.store))
+    metrics.watch_caches(
+        {"features": parts.scorer.features.kept, "prefixes": parts.scorer.prefixes.kept}
+    )
     metrics.model_info.labels(
         info.name, info.revision, info.head, info.dtype, info.device, info.attention
     ).set(1)

@@ -20,6 +20,7 @@ from service.worker import Worker
 
 if TYPE_CHECKING:
     from rm_core.golden import SelfCheck
+    from rm_core.packing import PackedBatch
     from rm_core.scorer import Scorer
 
 Body_co = TypeVar("Body_co", bound=AnyRequest, covariant=True)
@@ -35,7 +36,7 @@ class Parts:
     admission: Admission
     store: ImageStore
     preparer: Preparer
-    worker: Worker
+    worker: "Worker[PackedBatch]"
     scheduler: Scheduler
     metrics: Metrics
     self_check: "SelfCheck | None" = None
@@ -48,6 +49,7 @@ class Call(Generic[Body_co]):
     body: Body_co
     trace: Trace
     deadline: float
+    bulk: bool
 
 
 async def get_parts(request: Request) -> Parts:

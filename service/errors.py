@@ -1,6 +1,7 @@
 """What the service itself refuses, and the one table that gives every error its status."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -61,10 +62,10 @@ class TextTooLong(TooLarge):
     code = "text_too_long"
 
 
-class TooManyPatches(TooLarge):
-    """The pictures of one request need more patches than fit one forward pass."""
+class TooMuchWork(TooLarge):
+    """The prompt with one answer is more than one forward pass may, or can, hold."""
 
-    code = "too_many_patches"
+    code = "too_much_work"
 
 
 class UnsupportedMediaType(RewardError):
@@ -130,9 +131,9 @@ class Unavailable(RewardError):
 
     code = "unavailable"
 
-    def __init__(self, message: str, *, retry_after_s: int | None = None) -> None:
+    def __init__(self, message: str, *, wait_s: float = 0.0) -> None:
         super().__init__(message)
-        self.retry_after_s = next(_spread) if retry_after_s is None else retry_after_s
+        self.retry_after_s = math.ceil(wait_s) + next(_spread)
 
 
 class Overloaded(Unavailable):
@@ -160,7 +161,7 @@ class DeadlinePassed(RewardError):
 
 
 class ForwardFailed(RewardError):
-    """The model raised; nobody in that batch gets a score."""
+    """The model raises on this request, also without the others of its batch."""
 
     code = "forward_failed"
 

@@ -92,7 +92,10 @@ ERRORS: tuple[RewardError, ...] = (
     errors.BodyTimeout("the body did not arrive within 30 seconds"),
     errors.BodyTooLarge("the body is larger than 33554432 bytes; upload pictures instead"),
     errors.TextTooLong("the texts have 1200000 characters; this server reads 1000000."),
-    errors.TooManyPatches("the pictures need 70000 patches; one forward pass takes 65536."),
+    errors.TooMuchWork(
+        "the prompt with one answer takes as much arithmetic as 20000 text tokens; one forward "
+        "pass of this server takes 16384 (max_batch_tokens)."
+    ),
     TooLarge("the picture has 300000000 bytes; the whole store holds 268435456"),
     errors.FetchTooLarge("the pictures behind URLs are larger than 33554432 bytes together"),
     TooManyTokens(9000, 4096),
@@ -109,10 +112,10 @@ ERRORS: tuple[RewardError, ...] = (
     errors.TooManyResponses("5000 responses in one request; the limit is 1024.", field="responses"),
     errors.TooManyImages("70 pictures in one request; the limit is 64", field="images"),
     RewardError("something unexpected went wrong; the log names it by request id"),
-    errors.ForwardFailed("the model failed on the batch this request was in"),
+    errors.ForwardFailed("the model failed on this request; the server's log says why"),
     errors.NonFiniteScore("the model's score is not a finite number; it is not sent"),
-    errors.Overloaded("256 requests are already being worked on; retry later", retry_after_s=1),
-    errors.Draining("the server is shutting down; send this to another replica", retry_after_s=2),
-    errors.NotReady("the server is not ready: the golden self check failed", retry_after_s=3),
+    errors.Overloaded("256 requests are already being worked on; retry later"),
+    errors.Draining("the server is shutting down; send this to another replica"),
+    errors.NotReady("the server is not ready: the golden self check failed"),
     errors.DeadlinePassed("X-Deadline-Ms passed before the score was there"),
 )

@@ -15,6 +15,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from service.cachestats import Caches, CacheStats
 from service.trace import STAGES, Trace
 
 if TYPE_CHECKING:
@@ -59,6 +60,12 @@ class Metrics:
         )
         self.in_flight = Gauge("vlrm_in_flight", "Accepted and unanswered requests", registry=r)
         self.queue_groups = Gauge("vlrm_queue_groups", "Groups waiting for the device", registry=r)
+        self.expected_wait = Gauge(
+            "vlrm_expected_wait_seconds", "Predicted wait of a request that came now", registry=r
+        )
+        self.batch_budget = Gauge(
+            "vlrm_batch_budget_tokens", "What a forward pass may cost, in text tokens", registry=r
+        )
         self.ready = Gauge("vlrm_ready", "1 when new work is taken", registry=r)
         self.draining = Gauge("vlrm_draining", "1 when the server is going away", registry=r)
         self.batch_groups = Histogram(
@@ -75,7 +82,7 @@ class Metrics:
         )
         self.tokens = Counter(
             "vlrm_tokens",
-            "Tokens computed, and tokens saved by sharing the prompt",
+            "Tokens computed, and tokens saved by sharing and keeping prompts",
             ("kind",),
             registry=r,
         )
@@ -127,6 +134,9 @@ class Metrics:
         for reason in ("overloaded", "draining", "deadline_passed", "forward_failed"):
             self.rejected.labels(reason)
 
+    def watch_caches(self, caches: Caches) -> None:
+        self.registry.register(CacheStats(caches))
+
     def watch(self, gauge: Gauge, read: Callable[[], float]) -> None:
         """Read the truth at scrape time instead of keeping a second copy of it."""
         gauge.set_function(read)
@@ -139,14 +149,16 @@ class Metrics:
         if trace.error_code:
             self.rejected.labels(trace.error_code).inc()
 
-    def batch_done(self, groups: Sequence["EncodedGroup"], forward_s: float) -> None:
+    def batch_done(
+        self, groups: Sequence["EncodedGroup"], computed: Sequence[int], forward_s: float
+    ) -> None:
         self.forward_seconds.observe(forward_s)
         self.batch_groups.observe(len(groups))
-        self.batch_tokens.observe(sum(group.num_tokens for group in groups))
+        self.batch_tokens.observe(sum(computed))
         self.batch_patches.observe(sum(group.num_patches for group in groups))
-        for group in groups:
-            self.tokens.labels("computed").inc(group.num_tokens)
-            self.tokens.labels("shared").inc(group.prompt_tokens * (len(group.answer_tokens) - 1))
+        alone = sum(g.prompt_tokens * len(g.answer_ids) + sum(g.answer_tokens) for g in groups)
+        self.tokens.labels("computed").inc(sum(computed))
+        self.tokens.labels("shared").inc(alone - sum(computed))
 
     def exposition(self) -> bytes:
         """The Prometheus text format."""

@@ -51,6 +51,11 @@ class Settings(BaseModel):
         default="auto", description="Number type of the forward pass; the head is always float32."
     )
     attention: str = Field(default="auto", description="Attention back-end of rm_core, or auto.")
+    score_mode: Literal["fast", "invariant"] = Field(
+        default="fast",
+        description="invariant: every request runs alone, its score is bit-identical whoever else "
+        "asks; slower, and the caches are off.",
+    )
     threads: int = Field(
         default=0, ge=0, le=1024, description="CPU threads of torch; 0: torch decides."
     )
@@ -60,13 +65,24 @@ class Settings(BaseModel):
         description="Pixel budget pictures are resized to; none: the checkpoint's.",
     )
     max_batch_tokens: int = Field(
-        default=16_384, ge=64, description="Token budget of one forward pass."
+        default=16_384,
+        ge=64,
+        description="Budget of one forward pass in text tokens; pictures and attention count by "
+        "their arithmetic.",
     )
-    max_batch_patches: int = Field(
-        default=65_536, ge=16, description="Picture patch budget of one forward pass."
+    feature_cache_bytes: int = Field(
+        default=256 * MIB, ge=0, description="Device memory for picture features; 0: off."
     )
-    max_batch_groups: int = Field(
-        default=64, ge=1, description="Most requests in one forward pass."
+    prefix_cache_bytes: int = Field(
+        default=512 * MIB,
+        ge=0,
+        description="Device memory for keys and values of prompts; 0: off.",
+    )
+    max_wait_s: float = Field(
+        default=30.0,
+        gt=0,
+        le=3600,
+        description="Above this predicted wait a request is refused with Retry-After.",
     )
     max_in_flight: int = Field(
         default=256,
@@ -158,6 +174,13 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _media_settings_agree(self) -> Self:
         _ = self.media_policy
+        return self
+
+    @model_validator(mode="after")
+    def _invariant_keeps_nothing(self) -> Self:
+        for name in {"feature_cache_bytes", "prefix_cache_bytes"} & self.model_fields_set:
+            if self.score_mode == "invariant" and getattr(self, name):
+                raise ValueError(f"score_mode invariant keeps nothing; set {name} to 0")
         return self
 
     @model_validator(mode="after")

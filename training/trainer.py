@@ -17,7 +17,7 @@ from training import optim, state
 from training.config import Output, Stage
 from training.data.dataset import Batch, Row, StageData, split_by_tokens
 from training.data.prefetch import batches
-from training.features import FeatureCache
+from training.features import FrozenFeatures
 from training.losses import bradley_terry, next_token, pair_up
 from training.meter import Meter
 from training.runlog import RunLog
@@ -59,7 +59,7 @@ class Loop:
     optimizer: Optimizer
     plan: optim.Plan
     log: RunLog
-    features: FeatureCache
+    features: FrozenFeatures
     meter: Meter = field(default_factory=Meter)
     rows: int = 0
     refused: int = 0
@@ -75,7 +75,7 @@ def run(job: Job, model: RewardModel, log: RunLog, stop: state.StopRequest) -> N
         optim.make_optimizer(model, plan),
         plan,
         log,
-        FeatureCache.over(job.data.sources),
+        FrozenFeatures.over(job.data.sources),
     )
     start = state.load(job.folder, job.recipe, job.stage.name, model, loop.optimizer)
     log.event("stage_start", stage=job.stage.name, step=start, steps=job.steps)

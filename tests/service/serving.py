@@ -13,9 +13,8 @@ import httpx
 from fastapi import FastAPI
 from PIL import Image as Pillow
 
-from rm_core.encode import EncodedGroup
-from rm_core.golden import SelfCheck
 from rm_core.images import decode
+from rm_core.packing import PackedBatch
 from rm_core.scorer import Scorer
 from rm_core.types import Conversation, Image, ScoreGroup
 from service.app import create_app
@@ -68,18 +67,18 @@ async def until(condition: Callable[[], bool], *, seconds: float = 20.0) -> None
 class Interrupted:
     """The real scorer, with something happening on the device thread before each forward pass."""
 
-    def __init__(self, scorer: Scorer, before: Callable[[Sequence[EncodedGroup]], None]) -> None:
-        self.info, self.calibration, self.encode = scorer.info, scorer.calibration, scorer.encode
+    def __init__(self, scorer: Scorer, before: Callable[[PackedBatch], None]) -> None:
+        self.calibration, self.encode = scorer.calibration, scorer.encode
         self.batches: list[int] = []
         self._scorer, self._before = scorer, before
 
-    def score_encoded(self, groups: Sequence[EncodedGroup]) -> list[list[float]]:
-        self.batches.append(len(groups))
-        self._before(groups)
-        return self._scorer.score_encoded(groups)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._scorer, name)
 
-    def self_check(self) -> SelfCheck:
-        return self._scorer.self_check()
+    def forward(self, batch: PackedBatch) -> list[list[float]]:
+        self.batches.append(len(batch.spans))
+        self._before(batch)
+        return self._scorer.forward(batch)
 
 
 class Caller:

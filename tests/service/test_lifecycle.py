@@ -2,11 +2,10 @@
 
 import asyncio
 import threading
-from collections.abc import Sequence
 
 import pytest
 
-from rm_core.encode import EncodedGroup
+from rm_core.packing import PackedBatch
 from rm_core.scorer import Scorer
 from tests.service.serving import Caller, Interrupted, serving, until
 
@@ -20,7 +19,7 @@ class Device:
         self.release = threading.Event()
         self.error: Exception | None = None
 
-    def __call__(self, groups: Sequence[EncodedGroup]) -> None:
+    def __call__(self, _batch: PackedBatch) -> None:
         assert self.release.wait(20)
         if self.error:
             raise self.error
@@ -36,7 +35,7 @@ def scorer(random_scorer: Scorer, device: Device) -> Interrupted:
     return Interrupted(random_scorer, device)
 
 
-async def test_a_raising_model_is_one_clear_500_for_its_batch_and_the_next_request_works(
+async def test_a_raising_model_is_one_clear_500_each_and_the_next_request_works(
     scorer: Interrupted, device: Device
 ) -> None:
     device.error = RuntimeError("CUDA error at 0x7f00deadbeef")
@@ -52,7 +51,7 @@ async def test_a_raising_model_is_one_clear_500_for_its_batch_and_the_next_reque
         assert all("0x7f" not in answer.text for answer in answers)
         device.error = None
         assert (await server.post("/score", BODY)).status_code == 200
-    assert scorer.batches == [1, 3, 1]
+    assert scorer.batches == [1, 3, 1, 2, 1, 1, 1]  # halves, to find whose fault it is
 
 
 async def test_a_caller_who_hangs_up_frees_its_permit_and_is_never_computed(

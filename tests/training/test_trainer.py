@@ -22,7 +22,7 @@ from training.config import Output, Stage
 from training.data.dataset import Order, StageData
 from training.data.prefetch import WorkerDied, batches
 from training.data.records import Preference
-from training.features import FeatureCache
+from training.features import FrozenFeatures
 from training.optim import Plan, make_optimizer, parts
 from training.runlog import RunLog
 
@@ -110,7 +110,9 @@ def plain_step(job: trainer.Job, model: RewardModel) -> Weights:
     adam = make_optimizer(model, plan)
     groups = [{"params": g["params"], "part": g["part"]} for g in adam.param_groups]
     with RunLog(job.folder, io.StringIO()) as log:
-        loop = trainer.Loop(job, model, torch.optim.SGD(groups, lr=1.0), plan, log, FeatureCache(0))
+        loop = trainer.Loop(
+            job, model, torch.optim.SGD(groups, lr=1.0), plan, log, FrozenFeatures(0)
+        )
         trainer.step(loop, job.data.prepare(0))
     return dict(model.state_dict())
 
@@ -153,7 +155,7 @@ def test_frozen_parts_keep_every_bit_and_thawed_ones_move(
 def test_kept_features_are_the_towers(
     encoder: Encoder, make_model: Callable[[int], RewardModel]
 ) -> None:
-    model, cache = make_model(1).requires_grad_(False), FeatureCache(limit_bytes=2000)
+    model, cache = make_model(1).requires_grad_(False), FrozenFeatures(limit_bytes=2000)
     cache.follow(model)
     for numbers in ((1, 2), (2, 4), (5, 1)):
         groups = [encoder.encode(preference(n, images=2).as_group()) for n in numbers]
