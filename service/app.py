@@ -17,8 +17,10 @@ from rm_core.errors import RewardError
 from service import apidoc
 from service.auth import ApiKeys
 from service.deps import Parts
+from service.dial import Internet
 from service.edge import Edge
 from service.errors import MethodNotAllowed, NotFound, error_response
+from service.fetch import Fetcher
 from service.limits import Admission
 from service.media import ImageStore
 from service.metrics import Metrics
@@ -36,9 +38,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("vlrm.app")
 
 
-def create_app(settings: Settings, scorer: "Scorer") -> FastAPI:
-    """A server for `scorer`; it becomes ready once the golden self check has passed."""
-    parts = assemble(settings, scorer)
+def create_app(settings: Settings, scorer: "Scorer", internet: Internet | None = None) -> FastAPI:
+    """A server for `scorer`; it becomes ready once the golden self check has passed.
+
+    Pictures are fetched through `internet`, by default the real one.
+    """
+    parts = assemble(settings, scorer, internet)
     app = build_api()
     app.state.parts = parts
     app.add_middleware(Edge, revision=scorer.info.revision, metrics=parts.metrics)
@@ -58,10 +63,13 @@ def build_api() -> FastAPI:
     return app
 
 
-def assemble(settings: Settings, scorer: "Scorer") -> Parts:
+def assemble(settings: Settings, scorer: "Scorer", internet: Internet | None) -> Parts:
     """One of each part, wired together."""
     metrics = Metrics(CollectorRegistry())
     store = ImageStore(settings.image_store_bytes)
+    fetcher = None
+    if settings.media_urls != "off":
+        fetcher = Fetcher(settings, metrics, internet or Internet())
     worker = Worker(scorer)
     scheduler = Scheduler(
         worker, scorer.cost, settings.max_batch_tokens, settings.max_wait_s, metrics
@@ -72,7 +80,7 @@ def assemble(settings: Settings, scorer: "Scorer") -> Parts:
         keys=ApiKeys.of(settings),
         admission=Admission(settings.max_in_flight, scheduler.expected_wait_s),
         store=store,
-        preparer=Preparer(scorer.encode, store, settings),
+        preparer=Preparer(scorer.encode, store, settings, fetcher),
         worker=worker,
         scheduler=scheduler,
         metrics=metrics,

@@ -80,6 +80,30 @@ class NotSupported(InvalidInput):
     code = "not_supported"
 
 
+class UrlNotAllowed(InvalidInput):
+    """A picture's URL, or where it redirects, is somewhere this server may not fetch from."""
+
+    code = "url_not_allowed"
+
+
+class FetchFailed(InvalidInput):
+    """No picture came back from a URL: no such host, no connection, another status than 200."""
+
+    code = "fetch_failed"
+
+
+class FetchTooSlow(InvalidInput):
+    """A picture did not arrive from its URL within the server's time for fetching."""
+
+    code = "fetch_too_slow"
+
+
+class FetchTooLarge(TooLarge):
+    """The pictures fetched for one request are over the server's byte limit."""
+
+    code = "fetch_too_large"
+
+
 class DigestMismatch(InvalidInput):
     """Uploaded bytes do not hash to the digest in the address."""
 

@@ -98,6 +98,15 @@ class Metrics:
         )
         self.store_bytes = Gauge("vlrm_image_store_bytes", "Bytes of uploaded pictures", registry=r)
         self.store_images = Gauge("vlrm_image_store_images", "Uploaded pictures held", registry=r)
+        self.media_fetches = Counter(
+            "vlrm_media_fetches",
+            "Pictures fetched by URL: ok, cancelled, or the code of the error",
+            ("result",),
+            registry=r,
+        )
+        self.media_fetch_bytes = Counter(
+            "vlrm_media_fetch_bytes", "Bytes of pictures read from URLs", registry=r
+        )
         self.model_info = Gauge(
             "vlrm_model_info",
             "Always 1; the model is in the labels",
@@ -123,6 +132,8 @@ class Metrics:
             self.stage_seconds.labels(stage)
         for kind in ("computed", "shared"):
             self.tokens.labels(kind)
+        for result in ("ok", "cancelled", "url_not_allowed", "fetch_failed", "fetch_too_slow"):
+            self.media_fetches.labels(result)
         for reason in ("overloaded", "draining", "deadline_passed", "forward_failed"):
             self.rejected.labels(reason)
 

@@ -31,7 +31,7 @@ async def score(call: Call[AnyRequest], parts: Parts, receive: Receive) -> Resul
 
 
 async def _score(call: Call[AnyRequest], parts: Parts) -> Result:
-    prepared = await parts.preparer.prepare(call.body, call.trace)
+    prepared = await parts.preparer.prepare(call.body, call.trace, call.deadline)
     scored = await parts.scheduler.submit(prepared.group, deadline=call.deadline, bulk=call.bulk)
     call.trace.add("queue", scored.queue_s)
     call.trace.add("forward", scored.forward_s)

@@ -8,7 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from service.netguard import Mode, Policy
 
 PREFIX = "VLRM_"
 MIB = 1024 * 1024
@@ -97,6 +106,32 @@ class Settings(BaseModel):
         ge=1024,
         description="Memory for uploaded pictures; the least used go first.",
     )
+    media_urls: Mode = Field(
+        default="off",
+        description="Fetch pictures by http(s) URL: off, allowlist (media_allowed_hosts only) or "
+        "public (any host with public addresses only).",
+    )
+    media_allowed_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="With media_urls=allowlist: host, *.suffix, host:port or *.suffix:port, "
+        "separated by commas.",
+    )
+    media_private_addresses: bool = Field(
+        default=False,
+        description="With media_urls=allowlist: the hosts may have loopback or private addresses.",
+    )
+    media_timeout_s: float = Field(
+        default=10.0,
+        gt=0,
+        le=600,
+        description="The pictures of one request must have been fetched within this many seconds.",
+    )
+    media_max_bytes: int = Field(
+        default=32 * MIB, ge=1024, description="Fetched pictures of one request together."
+    )
+    media_max_fetches: int = Field(
+        default=32, ge=1, le=4096, description="Pictures fetched at the same time; others wait."
+    )
     prepare_threads: int = Field(
         default=2, ge=1, le=256, description="Threads that decode pictures and tokenize."
     )
@@ -123,6 +158,23 @@ class Settings(BaseModel):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
+
+    @property
+    def media_policy(self) -> Policy:
+        """What the three media settings say together."""
+        return Policy.of(self.media_urls, self.media_allowed_hosts, self.media_private_addresses)
+
+    @field_validator("media_allowed_hosts", mode="before")
+    @classmethod
+    def _comma_separated(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return [entry.strip() for entry in value.split(",") if entry.strip()]
+        return value
+
+    @model_validator(mode="after")
+    def _media_settings_agree(self) -> Self:
+        _ = self.media_policy
+        return self
 
     @model_validator(mode="after")
     def _invariant_keeps_nothing(self) -> Self:

@@ -1,5 +1,6 @@
 """Questions -> encoded groups: the part of a foreign request that runs in a preparation thread."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,15 +30,13 @@ class Encoded:
 class Preparing:
     """The threads' part of one request: limits, pictures, tokens."""
 
-    def __init__(self, parts: Parts, token_limit: int | None) -> None:
-        self._scorer, self._settings = parts.scorer, parts.settings
+    def __init__(self, parts: Parts, token_limit: int | None, fetched: Mapping[str, bytes]) -> None:
+        self._scorer = parts.scorer
         self._budget, self._limit = parts.scheduler.budget, token_limit
-        self.pictures = Pictures(parts.store, parts.settings)
+        self._pictures = Pictures(parts.store, parts.settings, fetched)
 
     def encode_all(self, questions: list[Question]) -> list[Encoded]:
-        groups = grouped(questions)
-        refuse_too_many(questions, groups, self._settings)
-        return [self._encode(questions, group) for group in groups]
+        return [self._encode(questions, group) for group in grouped(questions)]
 
     def _encode(self, questions: list[Question], group: Group) -> Encoded:
         first = questions[group.places[0]]
@@ -83,17 +82,17 @@ class Preparing:
         if isinstance(part, TextPart):
             return part
         # Opened again for each prompt: its patches take memory each time, so its pixels count.
-        return ImagePart(self.pictures.open(part.url, part.field))
+        return ImagePart(self._pictures.open(part.url, part.field))
 
 
-def refuse_too_many(questions: list[Question], groups: list[Group], settings: Settings) -> None:
-    """The same bounds as one native request has, over the whole of this one."""
+def within_limits(questions: list[Question], settings: Settings) -> list[Question]:
+    """The questions, if the whole request keeps the bounds one native request has."""
     if len(questions) > settings.max_responses:
         raise TooManyResponses(
             f"{len(questions)} answers in one request; the limit is {settings.max_responses}. "
             "Split them over several requests."
         )
-    parts = [part for group in groups for turn in group.turns for part in turn.parts]
+    parts = [part for one in grouped(questions) for turn in one.turns for part in turn.parts]
     pictures = sum(isinstance(part, Picture) for part in parts)
     if pictures > settings.max_images:
         raise TooManyImages(
@@ -107,3 +106,4 @@ def refuse_too_many(questions: list[Question], groups: list[Group], settings: Se
             f"the texts have {chars} characters; this server reads {settings.max_text_chars}. "
             "Nothing is truncated: shorten them or split the request."
         )
+    return questions

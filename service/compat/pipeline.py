@@ -1,7 +1,6 @@
 """Many questions in one request: prepared, scored and answered together, or not at all."""
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,9 +8,10 @@ from pydantic import BaseModel
 from starlette.types import Receive
 
 from service.batching import Scored
-from service.compat.encoding import Encoded, Preparing
-from service.compat.questions import Question
+from service.compat.encoding import Encoded, Preparing, within_limits
+from service.compat.questions import Question, picture_urls
 from service.deps import Call, Parts
+from service.media import web_urls
 from service.pipeline import while_caller_waits
 
 
@@ -43,11 +43,13 @@ async def _score(
     translate: Callable[[], list[Question]],
     token_limit: int | None,
 ) -> list[Result]:
-    preparing = Preparing(parts, token_limit)
-    started = time.monotonic()
-    encoded = await parts.preparer.run(lambda: preparing.encode_all(translate()))
-    call.trace.add("fetch", preparing.pictures.fetch_s)
-    call.trace.add("prepare", time.monotonic() - started - preparing.pictures.fetch_s)
+    with call.trace.stage("prepare"):
+        questions = await parts.preparer.run(lambda: within_limits(translate(), parts.settings))
+    urls = web_urls(picture_urls(questions))
+    fetched = await parts.preparer.fetch(urls, call.trace, call.deadline)
+    preparing = Preparing(parts, token_limit, fetched)
+    with call.trace.stage("prepare"):
+        encoded = await parts.preparer.run(lambda: preparing.encode_all(questions))
     scored = await _together(call, parts, encoded)
     if scored:
         # The last group to come back is the one the caller waited for.

@@ -54,6 +54,12 @@ def grouped(questions: Sequence[Question]) -> list[Group]:
     return [Group(turns, tuple(found)) for turns, found in places.items()]
 
 
+def picture_urls(questions: Sequence[Question]) -> Iterator[tuple[str, str]]:
+    """(field, URL) of every picture, in order."""
+    parts = (part for question in questions for turn in question.turns for part in turn.parts)
+    return ((part.field, part.url) for part in parts if isinstance(part, Picture))
+
+
 def from_text(
     text: str,
     field: str,

@@ -1,15 +1,13 @@
 """Requests whose caller, deadline, model or server gives up on the way."""
 
 import asyncio
-import json
 import threading
-from typing import Any
 
 import pytest
 
 from rm_core.packing import PackedBatch
 from rm_core.scorer import Scorer
-from tests.service.serving import Interrupted, Running, serving, until
+from tests.service.serving import Caller, Interrupted, serving, until
 
 BODY = {"prompt": "What is 2 + 2?", "responses": ["4", "five"]}
 
@@ -54,41 +52,6 @@ async def test_a_raising_model_is_one_clear_500_each_and_the_next_request_works(
         device.error = None
         assert (await server.post("/score", BODY)).status_code == 200
     assert scorer.batches == [1, 3, 1, 2, 1, 1, 1]  # halves, to find whose fault it is
-
-
-class Caller:
-    """A raw ASGI caller who can hang up."""
-
-    def __init__(self, body: Any) -> None:
-        self.gone = asyncio.Event()
-        self.sent: list[Any] = []
-        data = json.dumps(body).encode()
-        self._messages = [{"type": "http.request", "body": data, "more_body": False}]
-
-    async def receive(self) -> Any:
-        if self._messages:
-            return self._messages.pop(0)
-        await self.gone.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: Any) -> None:
-        self.sent.append(message)
-
-    async def call(self, server: Running) -> None:
-        scope = {
-            "type": "http",
-            "method": "POST",
-            "path": "/score",
-            "raw_path": b"/score",
-            "query_string": b"",
-            "root_path": "",
-            "scheme": "http",
-            "http_version": "1.1",
-            "client": ("127.0.0.1", 1),
-            "server": ("127.0.0.1", 2),
-            "headers": [(b"content-type", b"application/json")],
-        }
-        await server.app(scope, self.receive, self.send)
 
 
 async def test_a_caller_who_hangs_up_frees_its_permit_and_is_never_computed(

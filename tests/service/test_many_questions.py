@@ -113,7 +113,7 @@ def pictured(count: int) -> dict[str, Any]:
     ],
 )
 async def test_limits_hold_for_the_whole_request(
-    random_scorer: Scorer, limits: dict[str, int], body: Any, status: int, code: str
+    random_scorer: Scorer, limits: dict[str, Any], body: Any, status: int, code: str
 ) -> None:
     async with serving(random_scorer, **limits) as server:
         refused(await server.post("/get_reward", body), status, code, None)
