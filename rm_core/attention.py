@@ -33,8 +33,8 @@ class Plan(Protocol):
 class Backend:
     """`plan` lays out the decoder's spans after so many cached rows, `windows` the tower's."""
 
-    plan: Callable[[Sequence[GroupSpan], int, torch.device], Plan]
-    windows: Callable[[Tensor], Plan]
+    plan: Callable[[Sequence[GroupSpan], int, torch.device, torch.dtype], Plan]
+    windows: Callable[[Tensor, torch.dtype], Plan]
     devices: tuple[str, ...]
 
 
@@ -54,7 +54,9 @@ class DensePlan:
         return (weights.softmax(-1) @ v).transpose(0, 1)
 
 
-def dense_plan(spans: Sequence[GroupSpan], cached: int, device: torch.device) -> DensePlan:
+def dense_plan(
+    spans: Sequence[GroupSpan], cached: int, device: torch.device, _dtype: torch.dtype
+) -> DensePlan:
     size = spans[-1].start + spans[-1].length
     mask_TS = torch.zeros(size, cached + size, dtype=torch.bool)
     row_TT = mask_TS[:, cached:]
@@ -70,7 +72,7 @@ def dense_plan(spans: Sequence[GroupSpan], cached: int, device: torch.device) ->
     return DensePlan(mask_TS.to(device))
 
 
-def dense_windows(cu_seqlens: Tensor) -> DensePlan:
+def dense_windows(cu_seqlens: Tensor, _dtype: torch.dtype) -> DensePlan:
     lengths = cu_seqlens.diff()
     block = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
     return DensePlan(block[:, None] == block[None, :])
@@ -112,7 +114,7 @@ def packed_attention(
     del attention_mask
     if plan is None:
         assert cu_seq_lens_q is not None, "neither a decoder plan nor vision windows were given"
-        plan = backend.windows(cu_seq_lens_q)
+        plan = backend.windows(cu_seq_lens_q, query.dtype)
     q_THD, k_TKD, v_TKD = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))
     if past is not None:
         k_TKD, v_TKD = past.extend(module.layer_idx, k_TKD, v_TKD)

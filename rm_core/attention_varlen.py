@@ -50,7 +50,9 @@ def _kernel(q_THD: Tensor, k_TKD: Tensor, v_TKD: Tensor, plan: VarlenPlan, scale
     return varlen_attn(q, k, v, plan.cu_q, plan.cu_k, plan.max_q, plan.max_k, **options)
 
 
-def plan(spans: Sequence[GroupSpan], cached: int, device: torch.device) -> VarlenPlan:
+def plan(
+    spans: Sequence[GroupSpan], cached: int, device: torch.device, _dtype: torch.dtype
+) -> VarlenPlan:
     """Lay out the decoder's attention for these groups; cached rows are the first keys."""
     q_lengths: list[int] = []
     key_rows: list[Tensor] = []
@@ -74,7 +76,7 @@ def plan(spans: Sequence[GroupSpan], cached: int, device: torch.device) -> Varle
     )
 
 
-def windows(cu_seqlens: Tensor) -> VarlenPlan:
+def windows(cu_seqlens: Tensor, _dtype: torch.dtype) -> VarlenPlan:
     """Lay out the vision tower's attention: its windows are the segments."""
     longest = int(cu_seqlens.diff().max())
     cu = cu_seqlens.to(torch.int32)

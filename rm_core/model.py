@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel
 
 from rm_core import attention
@@ -19,6 +20,7 @@ class RewardModel(nn.Module):
         self.head = nn.Linear(hidden_size(config), 1, bias=bias, dtype=torch.float32)
         self.rules = rules
         self.attention = "sdpa"
+        self.backbone.visual.patch_embed = PatchEmbed(self.backbone.visual.patch_embed.proj)
         for module in (self.backbone, self.backbone.language_model, self.backbone.visual):
             module.config._attn_implementation = attention.NAME
 
@@ -91,11 +93,29 @@ class RewardModel(nn.Module):
             position_ids=batch.positions_3T.unsqueeze(1),
             use_cache=False,
             backend=backend,
-            plan=backend.plan((*batch.shared, *batch.spans), batch.cached_rows, embeds_TD.device),
+            plan=backend.plan(
+                (*batch.shared, *batch.spans),
+                batch.cached_rows,
+                embeds_TD.device,
+                embeds_TD.dtype,
+            ),
             past=past,
         )
         hidden_1TD: Tensor = output.last_hidden_state
         return hidden_1TD.squeeze(0)
+
+
+class PatchEmbed(nn.Module):
+    """The stock convolution as the matrix product it is: every patch is one step of it."""
+
+    def __init__(self, proj: nn.Conv3d) -> None:
+        super().__init__()
+        self.proj = proj  # the released key
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """(patches, 1176) -> (patches, width)."""
+        weight = self.proj.weight
+        return linear(patches.to(weight.dtype), weight.flatten(1))
 
 
 def hidden_size(config: Qwen2_5_VLConfig) -> int:
