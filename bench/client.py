@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 
@@ -36,7 +35,7 @@ class Cost:
     cpu_ms: float
 
 
-def alternating(calls: Sequence[Callable[[], Any]], times: int) -> list[Cost]:
+def alternating(calls: Sequence[Callable[[], object]], times: int) -> list[Cost]:
     """Each call `times` times, in turns."""
     walls: list[list[float]] = [[] for _ in calls]
     cpus = [0.0 for _ in calls]
@@ -56,12 +55,11 @@ def overhead(url: str, times: int) -> list[tuple[str, Cost]]:
     """A short text question, so that the forward pass hides as little as possible."""
     body = {"prompt": "What is 2 + 3?", "responses": ["5", "6"]}
     with httpx.Client(base_url=url) as bare, RewardClient(url) as client:
-        calls = {
+        calls: dict[str, Callable[[], object]] = {
             "httpx.Client.post(...).json()": lambda: bare.post("/score", json=body).json(),
             "RewardClient.score(...)": lambda: client.score("What is 2 + 3?", ["5", "6"]),
         }
-        for call in calls.values():
-            call()  # connections are opened here
+        alternating(list(calls.values()), times=1)  # connections are opened here
         return list(zip(calls, alternating(list(calls.values()), times), strict=True))
 
 

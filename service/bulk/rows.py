@@ -85,8 +85,17 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Any]]:
         for batch in file.iter_batches(batch_size=256):
             for value in batch.to_pylist():
                 number += 1
-                # Parquet writes a null where a JSON line would leave the key out.
-                yield number, {name: of for name, of in value.items() if of is not None}
+                yield number, _without_nulls(value)
+
+
+def _without_nulls(value: Any) -> Any:
+    """Parquet writes a null where a JSON line would leave the key out."""
+    match value:
+        case dict():
+            return {name: _without_nulls(of) for name, of in value.items() if of is not None}
+        case list():
+            return [_without_nulls(of) for of in value]
+    return value
 
 
 @dataclass(frozen=True, slots=True)

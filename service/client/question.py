@@ -34,10 +34,10 @@ class Question:
     upload: bool = True
 
     def __post_init__(self) -> None:
+        if isinstance(self.images, str | bytes) or not isinstance(self.images, Sequence):
+            raise InvalidInput("images is a list of pictures, also when there is one")
         if not isinstance(self.prompt, str) and self.images:
             raise InvalidInput("with messages, pictures go into the messages", field="images")
-        if isinstance(self.images, str | bytes):
-            raise InvalidInput("images is a list of pictures, also when there is one")
 
     @property
     def holds_pictures(self) -> bool:

@@ -259,13 +259,18 @@ def test_parquet_without_pyarrow_names_the_remedy(
 def test_parquet(server: ServerProcess, folder: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
     table = pytest.importorskip("pyarrow").Table
+    picture = {"type": "image_url", "image_url": {"url": "pictures/red.png"}}
+    messages = [{"role": "user", "content": [picture, {"type": "text", "text": QUESTION}]}]
     rows = [
         {"id": 1, "prompt": QUESTION, "images": [{"bytes": png()}], "responses": responses(1)},
-        {"id": 2, "prompt": QUESTION, "images": None, "responses": responses(1)},
+        {"id": 2, "prompt": QUESTION, "responses": responses(1)},
+        {"id": 3, "messages": messages, "responses": responses(1)},
     ]
+    columns = {name: [row.get(name) for row in rows] for row in rows for name in row}
     files = folder / "rows.parquet", folder / "out.jsonl"
-    parquet.write_table(table.from_pylist(rows), files[0])
+    parquet.write_table(table.from_pydict(columns), files[0])
     assert vlrm("score", server.url, files) == 0
-    assert lines(files[1]).keys() == {1, 2}
-    shown, not_shown = (lines(files[1])[n]["usage"]["image_tokens"] for n in (1, 2))
-    assert shown > 0 == not_shown
+    written = lines(files[1])
+    assert written.keys() == {1, 2, 3}
+    shown, not_shown, also_shown = (written[n]["usage"]["image_tokens"] for n in (1, 2, 3))
+    assert shown == also_shown > 0 == not_shown

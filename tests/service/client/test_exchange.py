@@ -40,9 +40,9 @@ async def test_an_overloaded_server_is_asked_again_after_the_time_it_names(kind:
     with StubServer(OVERLOADED, good(1.5)) as server:
         assert await ask(kind, server.url, timeout_s=20) == [1.5]
     first, second = server.asked
-    assert 1.0 <= second.at - first.at < 2.5
+    assert 1.0 <= second.at - first.at < 5
     left_ms = [int(asked.headers["x-deadline-ms"]) for asked in server.asked]
-    assert left_ms[0] == pytest.approx(20_000, abs=500)
+    assert left_ms[0] == pytest.approx(20_000, abs=1000)
     assert left_ms[1] == pytest.approx(left_ms[0] - 1000 * (second.at - first.at), abs=300)
     assert first.body == second.body
     assert first.headers["x-request-id"] == second.headers["x-request-id"]

@@ -106,6 +106,7 @@ def test_pictures_inside_messages() -> None:
         ("x", "y", (), "responses is a list"),
         ("x", 7, (), "responses is a list"),
         ("x", ["y"], png(), "images is a list"),
+        ("x", ["y"], PIXELS, "images is a list"),
         ([{"role": "user", "content": "x"}], ["y"], [png()], "go into the messages"),
         ("x", [{1}], (), "cannot be written as JSON"),
     ],
