@@ -41,6 +41,7 @@ def parser(command: str) -> argparse.ArgumentParser:
         prog=f"vlrm {command}",
         description=DESCRIPTIONS[command],
         argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
     )
     words.add_argument("--url", help="ask the server at this address instead of loading a model")
     one = words.add_argument_group("one question")

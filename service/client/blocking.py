@@ -23,6 +23,8 @@ class RewardClient:
     """A server at `url`. Every method raises RewardServerError, or InvalidInput for a wrong call.
 
     timeout_s: seconds one call may take, with uploads and retries; the server is told what is left.
+    What is left bounds connecting and each read and write: only a server that answers drop by drop
+    can take longer.
     retries: further tries after 429, 503 and broken connections; nothing else is tried again.
     expected_revision: an answer of another model revision raises.
     upload: send each local picture once and name it by digest; False puts it into every request,
