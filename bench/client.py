@@ -7,6 +7,7 @@ machine's speed drifts, so the two kinds of call take turns; processor time is o
 import argparse
 import asyncio
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -82,24 +83,42 @@ def write_rows(folder: Path, asked: Sequence[Preference], count: int) -> Path:
     return folder / "rows.jsonl"
 
 
-def file_rows_per_s(url: str, source: Path, count: int, concurrency: int) -> float:
+@dataclass(frozen=True)
+class Rate:
+    """Groups per second, and what one cost the asking process itself."""
+
+    per_s: float
+    cpu_ms: float
+
+    def __str__(self) -> str:
+        return f"{self.per_s:.0f} | {self.cpu_ms:.2f} ms"
+
+
+def file_rate(url: str, source: Path, count: int, concurrency: int) -> Rate:
     """`vlrm score` as a user runs it, from start to exit."""
     output = source.with_name("answers.jsonl")
     command = [sys.executable, "-m", "service.cli", "score", "--url", url, "--input", str(source)]
     command += ["--output", str(output), "--concurrency", str(concurrency)]
-    started = time.perf_counter()
+    started, cpu_s = time.perf_counter(), _childrens_cpu_s()
     subprocess.run(command, cwd=ROOT, check=True)
-    spent_s = time.perf_counter() - started
+    spent_s, cpu_s = time.perf_counter() - started, _childrens_cpu_s() - cpu_s
     answered = sum(1 for line in output.open() if "scores" in json.loads(line))
     assert answered == count, f"{answered} of {count} rows have scores"
-    return count / spent_s
+    return Rate(count / spent_s, 1000 * cpu_s / count)
 
 
-def load_per_s(url: str, asked: Sequence[Preference], in_flight: int, seconds: float) -> float:
+def _childrens_cpu_s() -> float:
+    """Of those that have ended: the server still runs, so it is not in this."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def load_rate(url: str, asked: Sequence[Preference], in_flight: int, seconds: float) -> Rate:
     bodies = [as_body(row) for row in asked]
-    row = asyncio.run(served(url, bodies, in_flight, warm_up=2, seconds=seconds))
+    cpu_s = time.process_time()
+    row = asyncio.run(served(url, bodies, in_flight, warm_up=0, seconds=seconds))
     assert row.errors == 0, f"{row.errors} errors under load"
-    return row.requests_per_s
+    return Rate(row.requests_per_s, 1000 * (time.process_time() - cpu_s) / row.requests)
 
 
 def arguments() -> argparse.Namespace:
@@ -119,17 +138,18 @@ def main() -> int:
         source = write_rows(Path(name), asked, given.rows)
         about, url = report.setting(server.url), server.url
         costs = overhead(url, given.calls)
-        before = load_per_s(url, asked, given.concurrency, given.seconds)
-        rows = file_rows_per_s(url, source, given.rows, given.concurrency)
-        after = load_per_s(url, asked, given.concurrency, given.seconds)
+        before = load_rate(url, asked, given.concurrency, given.seconds)
+        rows = file_rate(url, source, given.rows, given.concurrency)
+        after = load_rate(url, asked, given.concurrency, given.seconds)
     about["command"] = about["command"].replace("bench.load", "bench.client")
     print("\n".join(f"{name}: {value}" for name, value in about.items()))
     print("\n| one call | median | this process's own work |\n| --- | --- | --- |")
     for name, cost in costs:
         print(f"| `{name}` | {cost.wall_ms:.2f} ms | {cost.cpu_ms:.2f} ms |")
-    print("\n| two answers and a picture | per second |\n| --- | --- |")
-    print(f"| load generator, before and after | {before:.0f}, {after:.0f} |")
-    print(f"| `vlrm score` on {given.rows} rows, {given.questions} pictures | {rows:.0f} |")
+    print("\n| two answers and a picture | per second | the asking process's own work |")
+    print("| --- | --- | --- |")
+    print(f"| `bench.load`, before | {before} |\n| `bench.load`, after | {after} |")
+    print(f"| `vlrm score` on {given.rows} rows, {given.questions} pictures | {rows} |")
     return 0
 
 
