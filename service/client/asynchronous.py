@@ -11,6 +11,7 @@ from rm_core.errors import InvalidInput
 from service.client.errors import RewardServerError
 from service.client.merge import Merger
 from service.client.pictures import Picture
+from service.client.pools import Pools
 from service.client.question import Asked, Prompt, Question
 from service.client.retries import Budget, Outcome, Retries
 from service.client.setup import Priority, Request, Setup, upload_request
@@ -56,14 +57,8 @@ class AsyncRewardClient:
             upload=upload,
             priority=priority,
         )
-        limits = httpx.Limits(
-            max_connections=concurrency + 1,  # one more for model() and ready()
-            max_keepalive_connections=concurrency + 1,
-            keepalive_expiry=30,
-        )
-        self._http = httpx.AsyncClient(
-            base_url=self._setup.url, headers=self._setup.headers(), limits=limits
-        )
+        # One more than calls, for model() and ready().
+        self._http = Pools(self._setup.url, self._setup.headers(), concurrency + 1)
         self._places = asyncio.Semaphore(concurrency)
         self._uploaded = Uploaded(asyncio.Lock)
         self._merger = Merger(self._scores, within_s=merge_s, most=merge_most)

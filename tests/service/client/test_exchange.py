@@ -42,8 +42,8 @@ async def test_an_overloaded_server_is_asked_again_after_the_time_it_names(kind:
     first, second = server.asked
     assert 1.0 <= second.at - first.at < 5
     left_ms = [int(asked.headers["x-deadline-ms"]) for asked in server.asked]
-    assert left_ms[0] == pytest.approx(20_000, abs=1000)
-    assert left_ms[1] == pytest.approx(left_ms[0] - 1000 * (second.at - first.at), abs=300)
+    assert 15_000 < left_ms[0] <= 20_000
+    assert left_ms[1] <= left_ms[0] - 1000  # the pause is the caller's time too
     assert first.body == second.body
     assert first.headers["x-request-id"] == second.headers["x-request-id"]
 
