@@ -1,4 +1,4 @@
-"""`vlrm`: serve, score and compare here; other packages add commands as entry points."""
+"""`vlrm`: serve, score, compare and rank here; other packages add commands as entry points."""
 
 import argparse
 import os
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
 
 from rm_core.errors import RewardError
-from service import offline
+from service import commands
 from service.settings import PREFIX, Settings, SettingsError, load_settings
 
 # Training may not be imported from here, so `vlrm train` and its neighbours register themselves.
@@ -17,11 +17,11 @@ COMMAND_GROUP = "vlrm.commands"
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of one command."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    commands = available()
-    if not arguments or arguments[0] not in commands:
-        return _usage(arguments[:1], sorted(commands))
+    known = available()
+    if not arguments or arguments[0] not in known:
+        return _usage(arguments[:1], sorted(known))
     try:
-        return commands[arguments[0]](arguments[1:])
+        return known[arguments[0]](arguments[1:])
     except (RewardError, SettingsError, MissingExtra, OSError) as error:
         print(f"vlrm {arguments[0]}: {error}", file=sys.stderr)
         return 1
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def available() -> dict[str, Callable[[Sequence[str]], int]]:
     """Our commands, and those other installed packages offer."""
     others = {point.name: _lazily(point) for point in entry_points(group=COMMAND_GROUP)}
-    return {**others, "serve": serve, "score": score, "compare": compare}
+    return {**others, "serve": serve, "score": score, "compare": compare, "rank": rank}
 
 
 def _lazily(point: EntryPoint) -> Callable[[Sequence[str]], int]:
@@ -80,13 +80,15 @@ def serve_parser() -> argparse.ArgumentParser:
 
 
 def score(argv: Sequence[str]) -> int:
-    print(offline.score(argv))
-    return 0
+    return commands.main("score", argv)
 
 
 def compare(argv: Sequence[str]) -> int:
-    print(offline.compare(argv))
-    return 0
+    return commands.main("compare", argv)
+
+
+def rank(argv: Sequence[str]) -> int:
+    return commands.main("rank", argv)
 
 
 def _usage(unknown: Sequence[str], names: Sequence[str]) -> int:

@@ -1,95 +1,87 @@
-"""`vlrm score` and `vlrm compare`: picture files and texts in, a readable table out, no server."""
+"""A server's answers without a server: the checkpoint is loaded into this process."""
 
-import argparse
-import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rm_core.calibration import UNCALIBRATED
 from rm_core.images import decode
 from rm_core.types import Conversation, ScoreGroup
+from service.schemas import CompareResponse, ModelName, RankResponse, ScoreResponse, Usage
+from service.verdicts import compared, ranked, scored
 
 if TYPE_CHECKING:
-    from rm_core.scorer import Scorer
+    from rm_core.calibration import Calibration
 
 # The same bound a server has by default.
 MAX_IMAGE_PIXELS = 25_000_000
+ID = "offline"
 
 
-def score(argv: Sequence[str]) -> str:
-    """Score one or more answers."""
-    parser = _parser("score", "Score answers to a question about pictures.")
-    parser.add_argument("--response", action="append", required=True, metavar="TEXT")
-    options = parser.parse_args(argv)
-    scorer, scores = _scores(options, options.response)
-    calibration = scorer.calibration
-    rows = [
-        {
-            "score": raw,
-            "normalized": calibration.normalize(raw) if calibration else None,
-            "response": text,
-        }
-        for raw, text in zip(scores, options.response, strict=True)
-    ]
-    if options.json:
-        return json.dumps({"model": scorer.info.revision, "scores": rows}, ensure_ascii=False)
-    lines = [f"{'score':>9}  {'normalized':>10}  response"]
-    for raw, row in zip(scores, rows, strict=True):
-        normalized = "-" if row["normalized"] is None else f"{row['normalized']:.3f}"
-        lines.append(f"{raw:>9.4f}  {normalized:>10}  {_short(str(row['response']))}")
-    return "\n".join(lines)
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Scores and lengths in the caller's order, and what they came from."""
+
+    scores: tuple[float, ...]
+    tokens: tuple[int, ...]
+    model: ModelName
+    usage: Usage
+    calibration: "Calibration | None"
 
 
-def compare(argv: Sequence[str]) -> str:
-    """Compare two answers."""
-    parser = _parser("compare", "Compare two answers to a question about pictures.")
-    parser.add_argument("--a", required=True, metavar="TEXT")
-    parser.add_argument("--b", required=True, metavar="TEXT")
-    options = parser.parse_args(argv)
-    scorer, (score_a, score_b) = _scores(options, [options.a, options.b])
-    calibration = scorer.calibration or UNCALIBRATED
-    margin = score_a - score_b
-    found = {
-        "score_a": score_a,
-        "score_b": score_b,
-        "margin": margin,
-        "probability_a": calibration.probability(margin),
-        "verdict": calibration.verdict(margin),
-        "calibrated": scorer.calibration is not None,
-    }
-    if options.json:
-        return json.dumps({"model": scorer.info.revision, **found})
-    lines = [
-        f"a  {score_a:>9.4f}  {_short(options.a)}",
-        f"b  {score_b:>9.4f}  {_short(options.b)}",
-        f"margin {margin:.4f}, probability that a is better {found['probability_a']:.3f}"
-        + ("" if scorer.calibration else " (uncalibrated)"),
-        f"verdict: {found['verdict']}",
-    ]
-    return "\n".join(lines)
+@dataclass(frozen=True, slots=True)
+class Offline:
+    """`model` is a folder, a hub id or None for the embedded one; it is loaded for each call."""
 
+    model: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
 
-def _parser(name: str, description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"vlrm {name}", description=description)
-    parser.add_argument("--image", action="append", default=[], type=Path, metavar="FILE")
-    parser.add_argument("--question", required=True, metavar="TEXT")
-    parser.add_argument("--model", metavar="DIR|HUB_ID", help="without it: the embedded model")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    return parser
+    def score(
+        self, question: str, responses: Sequence[str], *, images: Sequence[Path]
+    ) -> ScoreResponse:
+        found = self._judged(question, responses, images)
+        rows = scored(found.scores, found.tokens, found.calibration)
+        return ScoreResponse(id=ID, model=found.model, scores=rows, usage=found.usage)
 
+    def compare(
+        self, question: str, response_a: str, response_b: str, *, images: Sequence[Path]
+    ) -> CompareResponse:
+        found = self._judged(question, (response_a, response_b), images)
+        return compared(
+            found.scores, found.calibration, answer_id=ID, model=found.model, usage=found.usage
+        )
 
-def _scores(options: argparse.Namespace, responses: Sequence[str]) -> tuple["Scorer", list[float]]:
-    from rm_core.scorer import Scorer  # imports torch; --help and wrong flags need not wait for it
+    def rank(
+        self, question: str, responses: Sequence[str], *, images: Sequence[Path]
+    ) -> RankResponse:
+        found = self._judged(question, responses, images)
+        ranking = ranked(found.scores, found.calibration)
+        return RankResponse(
+            id=ID, model=found.model, ranking=ranking, best=ranking[0].index, usage=found.usage
+        )
 
-    images = [decode(path.read_bytes(), max_pixels=MAX_IMAGE_PIXELS) for path in options.image]
-    group = ScoreGroup(Conversation.ask(options.question, *images), tuple(responses))
-    scorer = Scorer.load(options.model, device=options.device, dtype=options.dtype)
-    return scorer, scorer.score([group])[0]
+    def _judged(self, question: str, responses: Sequence[str], images: Sequence[Path]) -> Judged:
+        pictures = [decode(path.read_bytes(), max_pixels=MAX_IMAGE_PIXELS) for path in images]
+        # Each text once and in a fixed order, as the server does: equal answers tie exactly.
+        texts = tuple(sorted(set(responses)))
+        group = ScoreGroup(Conversation.ask(question, *pictures), texts)
+        from rm_core.scorer import Scorer  # imports torch; a bad picture need not wait for it
 
-
-def _short(text: str, width: int = 80) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= width else line[: width - 1] + "…"
+        scorer = Scorer.load(self.model, device=self.device, dtype=self.dtype)
+        encoded = scorer.encode(group)
+        score_of = dict(zip(texts, scorer.score_encoded([encoded])[0], strict=True))
+        length_of = dict(zip(texts, encoded.answer_tokens, strict=True))
+        tokens = tuple(length_of[text] for text in responses)
+        return Judged(
+            scores=tuple(score_of[text] for text in responses),
+            tokens=tokens,
+            model=ModelName(name=scorer.info.name, revision=scorer.info.revision),
+            usage=Usage(
+                prompt_tokens=encoded.prompt_tokens,
+                image_tokens=encoded.image_tokens,
+                response_tokens=sum(tokens),
+                computed_tokens=encoded.num_tokens,
+            ),
+            calibration=scorer.calibration,
+        )

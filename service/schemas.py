@@ -186,3 +186,26 @@ class RankResponse(BaseModel):
     ranking: list[Ranked]
     best: int
     usage: Usage
+
+
+class ModelResponse(BaseModel):
+    """Everything that identifies the model and how it is run."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    name: str
+    revision: str
+    layout: str
+    head: str
+    dtype: str
+    device: str
+    attention: str
+    score_mode: str
+    context_limit: int
+    min_pixels: int
+    max_pixels: int
+    template_digest: str
+    num_parameters: int
+    calibration: dict[str, Any] | None
+    self_check: dict[str, Any] | None
+    versions: dict[str, str]

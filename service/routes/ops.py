@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from service import __version__
 from service.apidoc import answers
 from service.deps import PartsDep, require_admin, require_key
+from service.schemas import ModelResponse
 
 if TYPE_CHECKING:
     from rm_core.golden import SelfCheck
@@ -27,29 +28,6 @@ class Health(BaseModel):
 class Drained(BaseModel):
     draining: bool
     in_flight: int
-
-
-class ModelResponse(BaseModel):
-    """Everything that identifies the model and how it is run."""
-
-    model_config = ConfigDict(protected_namespaces=())
-
-    name: str
-    revision: str
-    layout: str
-    head: str
-    dtype: str
-    device: str
-    attention: str
-    score_mode: str
-    context_limit: int
-    min_pixels: int
-    max_pixels: int
-    template_digest: str
-    num_parameters: int
-    calibration: dict[str, Any] | None
-    self_check: dict[str, Any] | None
-    versions: dict[str, str]
 
 
 @router.get("/health", responses=answers(example={"status": "ok"}))

@@ -5,7 +5,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 
-from rm_core.calibration import UNCALIBRATED
 from service import examples
 from service.accept import accepted
 from service.apidoc import answers, json_body
@@ -15,13 +14,12 @@ from service.schemas import (
     CompareRequest,
     CompareResponse,
     ModelName,
-    Ranked,
     RankRequest,
     RankResponse,
-    Score,
     ScoreRequest,
     ScoreResponse,
 )
+from service.verdicts import compared, ranked, scored
 
 REFUSALS = (400, 401, 408, 413, 415, 422, 500, 503, 504)
 
@@ -40,14 +38,10 @@ async def score(
 ) -> ScoreResponse:
     """Score one or more answers to one prompt; they share the prompt's computation."""
     result = await score_group(call, parts, request.receive)
-    rows = zip(result.scores, result.tokens, strict=True)
     return ScoreResponse(
         id=new_id("score"),
         model=model_name(parts),
-        scores=[
-            Score(index=i, score=raw, normalized=normalized(parts, raw), tokens=tokens)
-            for i, (raw, tokens) in enumerate(rows)
-        ],
+        scores=scored(result.scores, result.tokens, parts.scorer.calibration),
         usage=result.usage,
     )
 
@@ -64,21 +58,15 @@ async def compare(
 ) -> CompareResponse:
     """Which of two answers is better, by how much, and how sure that is."""
     result = await score_group(call, parts, request.receive)
-    score_a, score_b = result.scores
-    margin = score_a - score_b
-    parts.metrics.margins.observe(abs(margin))
-    calibration = parts.scorer.calibration or UNCALIBRATED
-    return CompareResponse(
-        id=new_id("compare"),
+    answer = compared(
+        result.scores,
+        parts.scorer.calibration,
+        answer_id=new_id("compare"),
         model=model_name(parts),
-        score_a=score_a,
-        score_b=score_b,
-        margin=margin,
-        probability_a=calibration.probability(margin),
-        verdict=calibration.verdict(margin),
-        calibrated=parts.scorer.calibration is not None,
         usage=result.usage,
     )
+    parts.metrics.margins.observe(abs(answer.margin))
+    return answer
 
 
 @router.post(
@@ -93,7 +81,7 @@ async def rank(
 ) -> RankResponse:
     """The answers, best first; equal scores share a rank."""
     result = await score_group(call, parts, request.receive)
-    ranking = ranked(parts, result.scores)
+    ranking = ranked(result.scores, parts.scorer.calibration)
     return RankResponse(
         id=new_id("rank"),
         model=model_name(parts),
@@ -101,22 +89,6 @@ async def rank(
         best=ranking[0].index,
         usage=result.usage,
     )
-
-
-def ranked(parts: Parts, scores: tuple[float, ...]) -> list[Ranked]:
-    """Rank is one more than the number of strictly better answers."""
-    order = sorted(range(len(scores)), key=lambda i: -scores[i])
-    best_first = [scores[i] for i in order]
-    return [
-        Ranked(
-            index=i, score=raw, normalized=normalized(parts, raw), rank=best_first.index(raw) + 1
-        )
-        for i, raw in zip(order, best_first, strict=True)
-    ]
-
-
-def normalized(parts: Parts, raw: float) -> float | None:
-    return parts.scorer.calibration.normalize(raw) if parts.scorer.calibration else None
 
 
 def new_id(kind: str) -> str:

@@ -67,3 +67,17 @@ def test_one_command_starts_a_server_and_writes_the_figures(
     assert all(row["ratio"] > 0 for row in figures["rows"])
     assert ran.stdout.startswith(f"`{figures['setting']['command']}`, {figures['setting']['date']}")
     assert {"processor", "device", "python", "torch", "transformers"} <= set(figures["setting"])
+
+
+def test_the_clients_cost_is_measured_by_one_command() -> None:
+    flags = ["--calls", "3", "--rows", "12", "--questions", "5", "--seconds", "3"]
+    flags += ["--concurrency", "2"]
+    command = [sys.executable, "-m", "bench.client", *flags]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150)
+    assert ran.returncode == 0, ran.stderr
+    assert "12/12 rows" in ran.stderr
+    rows = [line.split("|") for line in ran.stdout.splitlines() if line.startswith("| `")]
+    names = ["httpx.Client", "RewardClient", "bench.load", "bench.load", "vlrm score"]
+    for row, name in zip(rows, names, strict=True):
+        assert row[1].strip(" `").startswith(name)
+    assert all(float(row[2].split()[0]) > 0 for row in rows)

@@ -106,3 +106,13 @@ def test_light_modules_import_without_torch() -> None:
     code = "import sys; sys.modules['torch'] = sys.modules['transformers'] = None\n"
     code += "\n".join(f"import rm_core.{name}" for name in TORCH_FREE)
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+SERVER_ONLY = ("torch", "transformers", "tokenizers", "fastapi", "starlette", "uvicorn")
+
+
+def test_the_client_and_its_commands_import_without_the_servers_packages() -> None:
+    code = f"import sys; sys.modules.update(dict.fromkeys({SERVER_ONLY}))\n"
+    code += "import service.client, service.bulk.run, service.cli\n"
+    code += "service.client.RewardClient('http://localhost:1').close()"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

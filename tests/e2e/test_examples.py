@@ -29,8 +29,13 @@ def test_with_and_without_a_server_the_apple_gets_the_same_scores() -> None:
     here, asked = rows(run("score.py"))
     with ServerProcess("--threads", "1") as server:
         there, ranked = rows(run("score_http.py", server.url))
-        refused = run("score_http.py", f"{server.url}/nowhere")
-    assert asked == ranked == ANSWERS
-    assert here == pytest.approx(there, abs=2e-3)  # both are printed with three digits
-    assert refused.returncode == 1
-    assert "no such route" in refused.stderr
+        by_client, told = rows(run("score_client.py", server.url))
+        scripts = ("score_http.py", "score_client.py")
+        refused = [run(script, f"{server.url}/nowhere") for script in scripts]
+    assert asked == ranked == told == ANSWERS
+    assert here == pytest.approx(there, abs=2e-3)  # all are printed with three digits
+    assert here == pytest.approx(by_client, abs=2e-3)
+    for finished in refused:
+        assert finished.returncode == 1
+        assert "no such route" in finished.stderr
+        assert "Traceback" not in finished.stderr

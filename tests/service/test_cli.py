@@ -157,3 +157,51 @@ def test_a_taken_port_is_known_before_the_model_is_loaded() -> None:
     assert done.returncode == 1
     assert f"port {port}" in done.stderr
     assert "| torch\n" not in done.stderr
+
+
+def test_rank_puts_the_better_answer_first(
+    picture: Path,
+    random_checkpoint: Path,
+    random_scorer: Scorer,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    answers = ("An apple.", "A dog.", "An apple.")
+    command = ["rank", *arguments(picture, random_checkpoint)]
+    command += [word for answer in answers for word in ("--response", answer)]
+    assert cli.main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    apple, dog, _ = random_scorer.score([asked("What is it?", answers, png())])[0]
+    order = [0, 2, 1] if apple > dog else [1, 0, 2]
+    assert [row["index"] for row in found["ranking"]] == order
+    assert [row["rank"] for row in found["ranking"]] == ([1, 1, 3] if apple > dog else [1, 2, 2])
+    assert found["best"] == order[0]
+    assert cli.main(command) == 0
+    assert capsys.readouterr().out.split()[:4] == ["rank", "score", "normalized", "response"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["score", "--question", "x"], "needs --response"),
+        (["compare", "--question", "x", "--a", "y"], "needs --b"),
+        (["rank", "--question", "x", "--response", "y"], "at least twice"),
+        (["score", "--input", "x.jsonl", "--output", "y"], "needs --url with --input"),
+        (["score", "--input", "x.jsonl", "--url", "http://x"], "needs --output with --input"),
+        (
+            ["score", "--input", "x", "--output", "y", "--url", "http://x", "--json"],
+            "--json does not go",
+        ),
+        (
+            ["score", "--question", "x", "--response", "y", "--url", "http://x", "--model", "z"],
+            "--model does not go",
+        ),
+        (["score", "--question", "x", "--response", "y", "--retries", "3"], "--retries does not"),
+        (["score", "--question", "x", "--response", "y", "--keep", "z"], "--keep does not go"),
+    ],
+)
+def test_flags_that_do_not_go_together(
+    argv: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(argv)
+    assert words in capsys.readouterr().err

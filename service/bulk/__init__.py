@@ -1,0 +1,1 @@
+"""Files of rows in, files of answers out, through a server; a stopped run goes on where it was."""
