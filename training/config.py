@@ -1,26 +1,15 @@
 """A recipe: how a reward model comes to be, as frozen typed models."""
 
-import difflib
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from training.loss_kinds import DEFAULT, Loss
+from training.spec import Spec
 
 Part = Literal["vision", "projector", "language", "head"]
 Schedule = Literal["cosine", "linear", "constant"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class Spec(BaseModel):
-    """Base of every section: frozen, and a misspelt key is an error that names its neighbour."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def refuse_unknown_keys(cls, given: Any) -> Any:
-        if isinstance(given, dict) and (unknown := [k for k in given if k not in cls.model_fields]):
-            raise ValueError("; ".join(_hint(str(key), list(cls.model_fields)) for key in unknown))
-        return given
 
 
 class FromCheckpoint(Spec):
@@ -76,7 +65,7 @@ class Stage(Spec):
     max_grad_norm: float = Field(default=1.0, gt=0.0)
     frozen: tuple[Part, ...] = ("vision",)
     unfreeze_after: dict[Part, Share] = Field(default_factory=dict)
-    loss: Literal["bradley_terry"] = "bradley_terry"
+    loss: Loss = DEFAULT
     language_weight: float = Field(
         default=0.0, ge=0.0, description="Weight of next-token loss on the chosen answers."
     )
@@ -135,10 +124,3 @@ class Recipe(Spec):
         if len(set(names)) != len(names):
             raise ValueError(f"stage names must differ: {', '.join(names)}")
         return self
-
-
-def _hint(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1)
-    return f"unknown key {key!r}" + (
-        f", did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
-    )

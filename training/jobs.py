@@ -12,6 +12,7 @@ from training.config import Recipe, Stage
 from training.data.dataset import Order, Source, StageData, seed_for
 from training.data.sources import open_source
 from training.examine import QuickCheck
+from training.loss_kinds import Ties
 
 
 def open_sources(chosen: Recipe, stage: Stage) -> tuple[Source, ...]:
@@ -41,7 +42,14 @@ def make_job(
     return trainer.Job(
         stage=stage,
         steps=steps,
-        data=StageData(sources, order, checkpoint.encoder, stage.batch, stage.max_tokens),
+        data=StageData(
+            sources,
+            order,
+            checkpoint.encoder,
+            stage.batch,
+            stage.max_tokens,
+            takes_ties=isinstance(stage.loss, Ties),
+        ),
         workers=chosen.workers,
         output=chosen.output,
         recipe=recipe.digest(chosen),

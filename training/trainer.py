@@ -18,7 +18,7 @@ from training.config import Output, Stage
 from training.data.dataset import Batch, Row, StageData, split_by_tokens
 from training.data.prefetch import batches
 from training.features import FeatureCache
-from training.losses import bradley_terry, next_token, pair_up
+from training.losses import loss_of, next_token, pair_up
 from training.meter import Meter
 from training.runlog import RunLog
 
@@ -109,8 +109,9 @@ def _forward_backward(loop: Loop, rows: Sequence[Row], total: int) -> None:
     model = loop.model
     packed = pack(groups, model.image_pad_id, model.rules.merge_size).to(model.device)
     hidden_TD = model.hidden(packed, loop.features.of(model, packed))
-    pairs = pair_up(model.score(hidden_TD, packed), packed.group_sizes)
-    loss_P = bradley_terry(pairs.chosen_P, pairs.rejected_P)
+    strengths = [strength for row in rows for strength in row.strengths]
+    pairs = pair_up(model.score(hidden_TD, packed), packed.group_sizes, strengths)
+    loss_P = loss_of(pairs, loop.job.stage.loss)
     loss = torch.dot(loss_P, pairs.weight_P) / total
     if loop.job.stage.language_weight:
         language = next_token(model, hidden_TD, packed)

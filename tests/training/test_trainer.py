@@ -1,6 +1,7 @@
 """The loop: what it trains, what it refuses, and that stopping changes nothing."""
 
 import io
+import json
 import multiprocessing
 import os
 import signal
@@ -177,6 +178,52 @@ def test_a_row_too_long_is_left_out_by_name_and_too_many_end_the_run(
     with pytest.raises(trainer.TrainingFailed, match="rows refused"):
         run(make_job(max_tokens=20), make_model(1))
     assert '"event": "refused"' in (tmp_path / "state" / "metrics.jsonl").read_text()
+
+
+class Tied(Numbered):
+    """Every second row's answers have equal labels."""
+
+    def row(self, index: int) -> Preference:
+        return replace(preference(index), strengths=(float(index % 2),))
+
+
+def test_equal_labels_are_refused_by_name_by_a_loss_that_cannot_use_them(
+    make_job: Callable[..., trainer.Job], make_model: Callable[[int], RewardModel]
+) -> None:
+    job = make_job()
+    batch = replace(job.data, sources=(Tied(),)).prepare(0)
+    assert [name for name, _ in batch.refused] == ["row-0", "row-2"]
+    assert "only loss 'ties'" in batch.refused[0][1]
+
+
+def test_equal_labels_train_under_ties_and_are_left_out_of_accuracy(
+    make_job: Callable[..., trainer.Job], make_model: Callable[[int], RewardModel]
+) -> None:
+    job = make_job(loss="ties")
+    job = replace(job, data=replace(job.data, sources=(Tied(),), takes_ties=True))
+    model = make_model(1)
+    run(job, model)
+    lines = (job.folder / "metrics.jsonl").read_text().splitlines()
+    trained = [json.loads(line) for line in lines if '"train"' in line]
+    # Four ordered pairs a report, so quarters; the tied ones would make it eighths and halves.
+    assert all((4 * entry["accuracy"]).is_integer() for entry in trained)
+    assert not same(make_model(1).state_dict(), model.state_dict())
+
+
+@pytest.mark.parametrize("kind", ["margin", "scaled", "label_smoothing", "ties", "listwise"])
+def test_each_loss_trains_to_other_weights(
+    make_job: Callable[..., trainer.Job], make_model: Callable[[int], RewardModel], kind: str
+) -> None:
+    class Strong(Numbered):
+        def row(self, index: int) -> Preference:
+            row = super().row(index)
+            return replace(row, strengths=(2.0, 3.0)[: len(row.rejected)])
+
+    job = make_job()
+    job = replace(job, data=replace(job.data, sources=(Strong(),)))
+    stage = Stage.model_validate({**job.stage.model_dump(), "loss": kind})
+    plain, other = run(job, make_model(1)), run(replace(job, stage=stage), make_model(1))
+    assert not same(plain, other)
 
 
 def test_the_auxiliary_language_loss_reaches_the_embeddings(

@@ -29,10 +29,11 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Row:
-    """One preference, encoded."""
+    """One preference, encoded; a strength for each rejected answer."""
 
     task: str
     encoded: EncodedGroup
+    strengths: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class StageData:
     encoder: Encoder
     batch: int
     max_tokens: int
+    takes_ties: bool = False
 
     def prepare(self, step: int) -> Batch:
         """Rows through the same encoder as serving; a row too long is left out by name."""
@@ -94,7 +96,7 @@ class StageData:
         for position in range(step * self.batch, (step + 1) * self.batch):
             preference = self._row(position)
             try:
-                rows.append(Row(preference.task, self._encode(preference)))
+                rows.append(self._encode(preference))
             except (InvalidInput, TooLarge) as error:
                 refused.append((preference.id, error.message))
         return Batch(step, tuple(rows), tuple(refused))
@@ -103,11 +105,16 @@ class StageData:
         number, row = self.order.pick(position, [source.size for source in self.sources])
         return self.sources[number].row(row)
 
-    def _encode(self, preference: Preference) -> EncodedGroup:
+    def _encode(self, preference: Preference) -> Row:
+        if preference.tied and not self.takes_ties:
+            raise InvalidInput(
+                "two answers have equal labels (strength 0); only loss 'ties' learns from that"
+            )
         encoded = self.encoder.encode(preference.as_group())
         if encoded.longest > self.max_tokens:
             raise TooManyTokens(encoded.longest, self.max_tokens)
-        return encoded
+        strengths = preference.strengths or (1.0,) * len(preference.rejected)
+        return Row(preference.task, encoded, strengths)
 
 
 def split_by_tokens(rows: Sequence[Row], budget: int | None) -> Iterator[Sequence[Row]]:

@@ -61,6 +61,7 @@ class FolderSource:
             task=line.task,
             group=line.group,
             source=line.source,
+            strengths=line.strengths,
         )
 
     def _part(self, part: PartLine) -> Part:
@@ -92,6 +93,7 @@ def _as_line(folder: Path, row: Preference) -> dict[str, Any]:
         "task": row.task,
         "group": row.group,
         "source": row.source,
+        **({"strength": list(row.strengths)} if row.strengths else {}),
     }
 
 

@@ -1,7 +1,7 @@
 """Batches ready before they are wanted: prepared in line, or by worker processes, in step order."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 from torch.utils.data import DataLoader, Dataset
@@ -20,7 +20,7 @@ KILLED = ("killed by signal", "exited unexpectedly")  # torch has no type for th
 AHEAD = 8  # batches in flight per worker: enough to ride out a slow row, small in memory
 
 
-def batches(data: StageData, start: int, stop: int, workers: int) -> Iterator[Batch]:
+def batches(data: StageData, start: int, stop: int, workers: int) -> Generator[Batch]:
     """The batches of steps start..stop-1; the number of workers never changes what they hold."""
     if workers == 0:
         return (data.prepare(step) for step in range(start, stop))
@@ -40,7 +40,7 @@ class _Steps(Dataset[Batch]):
         return self.data.prepare(self.start + index)
 
 
-def _from_workers(steps: _Steps, workers: int) -> Iterator[Batch]:
+def _from_workers(steps: _Steps, workers: int) -> Generator[Batch]:
     loader = DataLoader(
         steps,
         batch_size=None,
