@@ -45,6 +45,7 @@ class DataSource(Spec):
 class Stage(Spec):
     """One fine-tuning stage; `batch` is groups per step, `pack_tokens` bounds one forward."""
 
+    added_later = frozenset({"checkpointing"})
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     data: tuple[DataSource, ...] = Field(min_length=1)
     steps: int | None = Field(default=None, ge=1)
@@ -66,6 +67,9 @@ class Stage(Spec):
     frozen: tuple[Part, ...] = ("vision",)
     unfreeze_after: dict[Part, Share] = Field(default_factory=dict)
     loss: Loss = DEFAULT
+    checkpointing: bool = Field(
+        default=False, description="Keep only layer inputs and compute the decoder twice."
+    )
     language_weight: float = Field(
         default=0.0, ge=0.0, description="Weight of next-token loss on the chosen answers."
     )

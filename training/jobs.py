@@ -37,8 +37,7 @@ def make_job(
 ) -> trainer.Job:
     """The stage's steps in their fixed order; `folder` keeps its state while it runs."""
     steps = count_steps(stage, sources)
-    weights = [e.weight or float(s.size or 1) for e, s in zip(stage.data, sources, strict=True)]
-    order = Order.draw(weights, steps * stage.batch, seed_for(chosen.seed, stage.name, "order"))
+    order = draw_order(chosen, stage, sources, steps * stage.batch)
     return trainer.Job(
         stage=stage,
         steps=steps,
@@ -57,6 +56,12 @@ def make_job(
         evaluate_every=chosen.evaluation.every_steps,
         evaluate=QuickCheck(chosen.evaluation, checkpoint),
     )
+
+
+def draw_order(chosen: Recipe, stage: Stage, sources: tuple[Source, ...], total: int) -> Order:
+    """Which source and row stands at each of the stage's `total` places."""
+    weights = [e.weight or float(s.size or 1) for e, s in zip(stage.data, sources, strict=True)]
+    return Order.draw(weights, total, seed_for(chosen.seed, stage.name, "order"))
 
 
 def count_steps(stage: Stage, sources: tuple[Source, ...]) -> int:

@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch.optim import Optimizer
+from torch.utils.checkpoint import checkpoint
 
 from rm_core.errors import RewardError
 from rm_core.model import RewardModel
@@ -81,6 +83,8 @@ def run(job: Job, model: RewardModel, log: RunLog, stop: state.StopRequest) -> N
     log.event("stage_start", stage=job.stage.name, step=start, steps=job.steps)
     log.say(f"{job.stage.name}: step {start} of {job.steps}, {job.stage.batch} groups a step")
     model.train()
+    if job.stage.checkpointing:
+        _compute_twice(model)
     with closing(batches(job.data, start, job.steps, job.workers)) as prepared:
         for batch in loop.meter.waiting_for(prepared):
             _refuse(loop, batch)
@@ -88,6 +92,13 @@ def run(job: Job, model: RewardModel, log: RunLog, stop: state.StopRequest) -> N
             _housekeeping(loop, batch.step + 1, stop)
     model.eval()
     state.clear(job.folder)
+
+
+def _compute_twice(model: RewardModel) -> None:
+    """Keep each decoder layer's input alone; the name of transformers' own switch varies."""
+    again = partial(checkpoint, use_reentrant=False)
+    for layer in model.backbone.language_model.layers:
+        layer.gradient_checkpointing, layer._gradient_checkpointing_func = True, again
 
 
 def step(loop: Loop, batch: Batch) -> None:

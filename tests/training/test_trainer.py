@@ -180,6 +180,23 @@ def test_a_row_too_long_is_left_out_by_name_and_too_many_end_the_run(
     assert '"event": "refused"' in (tmp_path / "state" / "metrics.jsonl").read_text()
 
 
+def test_checkpointing_computes_layers_twice_and_ends_in_the_same_weights(
+    make_job: Callable[..., trainer.Job], make_model: Callable[[int], RewardModel]
+) -> None:
+    calls = {False: 0, True: 0}
+    ended = {}
+    for lean in calls:
+        model = make_model(1)
+
+        def count(*_: object, lean: bool = lean) -> None:
+            calls[lean] += 1
+
+        model.backbone.language_model.layers[1].mlp.register_forward_pre_hook(count)
+        ended[lean] = run(make_job(checkpointing=lean), model)
+    assert (calls[False], calls[True]) == (STEPS, 2 * STEPS)
+    assert same(ended[False], ended[True])
+
+
 class Tied(Numbered):
     """Every second row's answers have equal labels."""
 
