@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from rm_core.heads import HeadKind
 from training.loss_kinds import DEFAULT, Loss
 from training.spec import Spec
 
@@ -15,8 +16,16 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 class FromCheckpoint(Spec):
     """Start from a released or earlier checkpoint: a folder or a hub id."""
 
+    added_later = frozenset({"head", "max_pixels"})
+
     kind: Literal["checkpoint"] = "checkpoint"
     source: str
+    head: HeadKind | None = Field(
+        default=None, description="A fresh reward head, for a base that has none."
+    )
+    max_pixels: int | None = Field(
+        default=None, ge=56 * 56, description="Pixel budget of a picture, instead of the base's."
+    )
 
 
 class FromScratch(Spec):

@@ -7,6 +7,7 @@ import torch
 from rm_core import attention
 from rm_core.checkpoints import Checkpoint, load
 from rm_core.errors import InvalidInput
+from rm_core.heads import HeadKind
 from training import recipe, trainer
 from training.config import Recipe, Stage
 from training.data.dataset import Order, Source, StageData, seed_for
@@ -23,10 +24,21 @@ def open_sources(chosen: Recipe, stage: Stage) -> tuple[Source, ...]:
     )
 
 
-def open_for_training(source: str | Path, device: str) -> Checkpoint:
+def open_for_training(
+    source: str | Path,
+    device: str,
+    fresh_head: HeadKind | None = None,
+    max_pixels: int | None = None,
+) -> Checkpoint:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    checkpoint = load(source, device=torch.device(device), dtype=torch.float32)
+    checkpoint = load(
+        source,
+        device=torch.device(device),
+        dtype=torch.float32,
+        max_pixels=max_pixels,
+        fresh_head=fresh_head,
+    )
     model = checkpoint.model
     model.attention = attention.choose("auto", model.device, model.dtype)
     return checkpoint

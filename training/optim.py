@@ -79,7 +79,15 @@ def make_optimizer(model: RewardModel, plan: Plan) -> Optimizer:
     A frozen part has no groups until it thaws; `set_step` then finds them waiting at rate zero.
     """
     groups = [group for part, named in parts(model).items() for group in _groups(part, named, plan)]
-    return AdamW(groups, lr=plan.stage.learning_rate, betas=plan.stage.betas, foreach=True)
+    # On CUDA the fused update works in place; the other one needs a copy of all that is trained.
+    fused = model.device.type == "cuda"
+    return AdamW(
+        groups,
+        lr=plan.stage.learning_rate,
+        betas=plan.stage.betas,
+        foreach=not fused,
+        fused=fused,
+    )
 
 
 def _groups(

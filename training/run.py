@@ -88,11 +88,19 @@ def _make_stage(run: Run, number: int, sources: tuple[Source, ...]) -> None:
     if folder.exists():
         run.log.say(f"{stage.name}: already made, {folder}")
         return
-    checkpoint = open_for_training(parent_of(run, number), run.recipe.device)
+    checkpoint = _open_parent(run, number)
     job = make_job(run.recipe, stage, sources, checkpoint, run.folder / "state")
     with state.StopRequest() as stop:
         trainer.run(job, checkpoint.model, run.log, stop)
     write_stage(run, number, checkpoint)
+
+
+def _open_parent(run: Run, number: int) -> Checkpoint:
+    """The first stage may give its base a head and a pixel budget; later ones find them there."""
+    parent, base = parent_of(run, number), run.recipe.base
+    if number == 1 and isinstance(base, FromCheckpoint):
+        return open_for_training(parent, run.recipe.device, base.head, base.max_pixels)
+    return open_for_training(parent, run.recipe.device)
 
 
 def parent_of(run: Run, number: int) -> str | Path:

@@ -27,7 +27,8 @@ def make_model(encoder: Encoder) -> Callable[[int], RewardModel]:
     def make(seed: int) -> RewardModel:
         torch.manual_seed(seed)
         model = RewardModel(small_config(encoder.tokenizer), RULES)
-        torch.nn.init.normal_(model.head.weight, std=0.2)
+        for weight in (p for p in model.head.parameters() if p.ndim > 1):
+            torch.nn.init.normal_(weight, std=0.2)
         return model.eval()
 
     return make

@@ -22,7 +22,7 @@ from tests.training.conftest import preference
 from training import cli
 from training.base.model import RULES, make_config
 from training.base.tokenizer import make_tokenizer
-from training.config import Part, Recipe, Stage
+from training.config import FromCheckpoint, Part, Recipe, Stage
 from training.data import folder as pairs
 from training.optim import parts
 from training.planner import Assumed, Card, Plan, make_plan
@@ -77,6 +77,11 @@ def test_the_released_7b_has_its_published_size(source: str) -> None:
     published = sum(parameters.values()) - parameters["head"] + vocabulary_head
     assert published == 8_292_166_656
     assert parameters["vision"] + parameters["projector"] == 676_550_144
+
+
+def test_the_head_counted_is_the_one_the_recipe_names() -> None:
+    chosen = recipe(QWEN).model_copy(update={"base": FromCheckpoint(source=QWEN, head="mlp")})
+    assert plan(chosen).parameters["head"] == 3584 * 3584 + 3584 + 3584 + 1
 
 
 GROUPS = {
@@ -159,8 +164,8 @@ def test_products_are_what_torch_counts(
 @pytest.mark.parametrize(
     ("changes", "gib", "complaint"),
     [
-        pytest.param({}, 80, "alone take 134.9 GiB while head, language, projector", id="state"),
-        pytest.param({}, 80, "a card of 142 GiB", id="a_larger_card"),
+        pytest.param({}, 80, "alone take 108.4 GiB while head, language, projector", id="state"),
+        pytest.param({}, 80, "a card of 115 GiB", id="a_larger_card"),
         pytest.param({"batch": 4}, 150, "'pack_tokens: 2917' or 'pack_tokens: 4", id="either"),
         pytest.param(
             {"frozen": ["vision", "projector", "language"], "batch": 4}, 20, "28.9", id="weights"

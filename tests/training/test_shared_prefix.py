@@ -111,7 +111,8 @@ def straight_score(model: RewardModel, group: EncodedGroup, answer: int) -> Tens
             "mm_token_type_ids": (ids_1L == model.image_pad_id).int(),
         }
     hidden = stock(model)(input_ids=ids_1L, attention_mask=torch.ones_like(ids_1L), **given)
-    score: Tensor = model.head(hidden.last_hidden_state[0, -1].to(model.head.weight.dtype))[0]
+    dtype = next(model.head.parameters()).dtype
+    score: Tensor = model.head(hidden.last_hidden_state[0, -1].to(dtype))[0]
     return score
 
 

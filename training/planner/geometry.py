@@ -1,15 +1,17 @@
 """The shape of a base without its weights, and how many parameters each part holds."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import Qwen2_5_VLConfig
 
+from rm_core.checkpoints.load import head_of
 from rm_core.checkpoints.processor import read_pixel_rules, read_tokenizer
 from rm_core.encode import Encoder
 from rm_core.errors import InvalidInput
+from rm_core.heads import HeadKind
 from rm_core.images import PixelRules
 from rm_core.model import RewardModel
 from training.config import FromCheckpoint, FromScratch, Part
@@ -45,6 +47,7 @@ class Origin:
 
     config: Qwen2_5_VLConfig
     encoder: Encoder | None
+    head: HeadKind = "linear+bias"
 
 
 def origin_of(base: FromCheckpoint | FromScratch, seed: int) -> Origin:
@@ -53,10 +56,15 @@ def origin_of(base: FromCheckpoint | FromScratch, seed: int) -> Origin:
         return _from_scratch(seed)
     folder = Path(base.source).expanduser()
     if (folder / "config.json").is_file():
-        encoder = Encoder(read_tokenizer(folder), read_pixel_rules(folder))
-        return Origin(Qwen2_5_VLConfig.from_pretrained(folder), encoder)
+        rules = read_pixel_rules(folder)
+        if base.max_pixels is not None:
+            rules = replace(rules, max_pixels=base.max_pixels)
+        encoder = Encoder(read_tokenizer(folder), rules)
+        head = base.head or head_of(folder)
+        return Origin(Qwen2_5_VLConfig.from_pretrained(folder), encoder, head)
     if base.source.partition("@")[0] in KNOWN:
-        return Origin(Qwen2_5_VLConfig(**KNOWN[base.source.partition("@")[0]]), None)
+        config = Qwen2_5_VLConfig(**KNOWN[base.source.partition("@")[0]])
+        return Origin(config, None, base.head or "linear+bias")
     raise InvalidInput(
         f"the shape of {base.source} is not known here; name a folder that holds its config.json "
         f"and tokenizer, or one of {', '.join(KNOWN)}"
@@ -71,8 +79,8 @@ def _from_scratch(seed: int) -> Origin:
     return Origin(make_config(tokenizer), Encoder(tokenizer, RULES))
 
 
-def count_parameters(config: Qwen2_5_VLConfig) -> dict[Part, int]:
+def count_parameters(config: Qwen2_5_VLConfig, head: HeadKind) -> dict[Part, int]:
     """Parameters by part, counted on the model itself, built without memory for its weights."""
     with torch.device("meta"):
-        model = RewardModel(config, PixelRules())
+        model = RewardModel(config, PixelRules(), head=head)
     return {part: sum(p.numel() for _, p in named) for part, named in parts(model).items()}

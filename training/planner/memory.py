@@ -32,12 +32,11 @@ class GroupShape:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes by kind. The update's temporaries come when the activations are gone."""
+    """Bytes by kind."""
 
     weights: int
     gradients: int
     optimizer: int
-    update: int
     activations: int
 
     @property
@@ -47,7 +46,7 @@ class Memory:
 
     @property
     def total(self) -> int:
-        return self.fixed + max(self.activations, self.update)
+        return self.fixed + self.activations
 
 
 def trained_parts(stage: Stage) -> set[Part]:
@@ -59,13 +58,12 @@ def trained_parts(stage: Stage) -> set[Part]:
 def memory_of(
     stage: Stage, config: Qwen2_5_VLConfig, counts: Counts, shape: GroupShape, tokens: float
 ) -> Memory:
-    """With `tokens` in one forward; AdamW keeps two moments and works in a copy of one."""
+    """With `tokens` in one forward; AdamW keeps two moments."""
     trained = FLOAT * sum(counts[part] for part in trained_parts(stage))
     return Memory(
         weights=FLOAT * sum(counts.values()),
         gradients=trained,
         optimizer=2 * trained,
-        update=trained,
         activations=round(activation_bytes(stage, config, shape) * tokens),
     )
 

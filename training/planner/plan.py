@@ -79,7 +79,7 @@ class Plan:
 
 def make_plan(chosen: Recipe, card: Card, assumed: Assumed) -> Plan:
     origin = origin_of(chosen.base, chosen.seed)
-    counts = count_parameters(origin.config)
+    counts = count_parameters(origin.config, origin.head)
     stages = []
     for stage in chosen.stages:
         load = load_of(chosen, stage, origin.encoder, assumed)
@@ -110,13 +110,13 @@ def _remedy(plan: StagePlan, card: Card) -> str:
     """What is too large, and the change that would make it fit."""
     memory, room = plan.memory, card.room
     needs = f"needs {memory.total / GIB:.1f} GiB of {room / GIB:.1f} usable"
-    if memory.fixed + memory.update > room:
+    if memory.fixed > room:
         trained = ", ".join(sorted(trained_parts(plan.stage)))
         return (
-            f"{needs}: weights, gradients, moments and update alone take "
-            f"{(memory.fixed + memory.update) / GIB:.1f} GiB while {trained} train; list more "
+            f"{needs}: weights, gradients and moments alone take "
+            f"{memory.fixed / GIB:.1f} GiB while {trained} train; list more "
             f"parts under 'frozen' or take a card of "
-            f"{math.ceil((memory.fixed + memory.update) / GIB / (1 - KEPT_FREE))} GiB"
+            f"{math.ceil(memory.fixed / GIB / (1 - KEPT_FREE))} GiB"
         )
     fitting = {kept: int((room - memory.fixed) / each) for kept, each in plan.activations.items()}
     ways = [

@@ -30,7 +30,6 @@ def _stage_json(plan: StagePlan) -> dict[str, Any]:
             "weights": memory.weights,
             "gradients": memory.gradients,
             "optimizer": memory.optimizer,
-            "update": memory.update,
             "activations": memory.activations,
             "all": memory.total,
         },
@@ -69,7 +68,6 @@ def _stage_lines(plan: StagePlan) -> list[str]:
         f"  weights    {memory.weights * gib:8.2f} GiB",
         f"  gradients  {memory.gradients * gib:8.2f} GiB",
         f"  moments    {memory.optimizer * gib:8.2f} GiB",
-        f"  update     {memory.update * gib:8.2f} GiB, once the activations are gone",
         f"  activations{memory.activations * gib:8.2f} GiB for {tokens:,.0f} tokens "
         f"({kept * tokens * gib:.2f} kept whole, {lean * tokens * gib:.2f} checkpointed)",
         f"  in all     {memory.total * gib:8.2f} GiB",
