@@ -22,6 +22,7 @@ from training.data.prefetch import batches
 from training.features import FeatureCache
 from training.losses import loss_of, next_token, pair_up
 from training.meter import Meter
+from training.quarantine import FILE, Quarantine
 from training.runlog import RunLog
 
 
@@ -62,6 +63,7 @@ class Loop:
     plan: optim.Plan
     log: RunLog
     features: FeatureCache
+    quarantine: Quarantine
     meter: Meter = field(default_factory=Meter)
     rows: int = 0
     refused: int = 0
@@ -78,6 +80,7 @@ def run(job: Job, model: RewardModel, log: RunLog, stop: state.StopRequest) -> N
         plan,
         log,
         FeatureCache.over(job.data.sources),
+        Quarantine(log.folder),
     )
     start = state.load(job.folder, job.recipe, job.stage.name, model, loop.optimizer)
     log.event("stage_start", stage=job.stage.name, step=start, steps=job.steps)
@@ -134,8 +137,11 @@ def _forward_backward(loop: Loop, rows: Sequence[Row], total: int) -> None:
 
 def _refuse(loop: Loop, batch: Batch) -> None:
     """Name every refused row in the log; too many of them mean the data is not as it should be."""
-    for row_id, reason in batch.refused:
-        loop.log.event("refused", row=row_id, reason=reason)
+    for row in batch.refused:
+        loop.log.event("refused", row=row.id, reason=row.reason)
+    if batch.refused:
+        names = [entry.source for entry in loop.job.stage.data]
+        loop.quarantine.add(loop.job.stage.name, names, batch.refused)
     loop.refused += len(batch.refused)
     loop.rows += len(batch.refused) + len(batch.rows)
     if not batch.rows or (
@@ -143,7 +149,7 @@ def _refuse(loop: Loop, batch: Batch) -> None:
     ):
         raise TrainingFailed(
             f"{loop.refused} of {loop.rows} rows refused, more than max_refused "
-            f"{loop.job.stage.max_refused}; the reasons are in metrics.jsonl"
+            f"{loop.job.stage.max_refused}; the reasons are in {FILE}"
         )
 
 

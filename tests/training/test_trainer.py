@@ -20,11 +20,13 @@ from rm_core.packing import pack
 from tests.training.conftest import preference
 from training import state, trainer
 from training.config import Output, Stage
+from training.data import folder as pairs
 from training.data.dataset import Order, StageData
 from training.data.prefetch import WorkerDied, batches
 from training.data.records import Preference
 from training.features import FeatureCache
 from training.optim import Plan, make_optimizer, parts
+from training.quarantine import Quarantine
 from training.runlog import RunLog
 
 STEPS, BATCH = 6, 4
@@ -111,7 +113,15 @@ def plain_step(job: trainer.Job, model: RewardModel) -> Weights:
     adam = make_optimizer(model, plan)
     groups = [{"params": g["params"], "part": g["part"]} for g in adam.param_groups]
     with RunLog(job.folder, io.StringIO()) as log:
-        loop = trainer.Loop(job, model, torch.optim.SGD(groups, lr=1.0), plan, log, FeatureCache(0))
+        loop = trainer.Loop(
+            job,
+            model,
+            torch.optim.SGD(groups, lr=1.0),
+            plan,
+            log,
+            FeatureCache(0),
+            Quarantine(job.folder),
+        )
         trainer.step(loop, job.data.prepare(0))
     return dict(model.state_dict())
 
@@ -173,8 +183,8 @@ def test_a_row_too_long_is_left_out_by_name_and_too_many_end_the_run(
     job = make_job(max_tokens=80)  # some rows have two pictures and are longer
     batch = job.data.prepare(0)
     assert len(batch.rows) + len(batch.refused) == BATCH
-    assert batch.refused[0][0].startswith("row-")
-    assert "limit is 80" in batch.refused[0][1]
+    assert batch.refused[0].id.startswith("row-")
+    assert "limit is 80" in batch.refused[0].reason
     with pytest.raises(trainer.TrainingFailed, match="rows refused"):
         run(make_job(max_tokens=20), make_model(1))
     assert '"event": "refused"' in (tmp_path / "state" / "metrics.jsonl").read_text()
@@ -197,6 +207,30 @@ def test_checkpointing_computes_layers_twice_and_ends_in_the_same_weights(
     assert same(ended[False], ended[True])
 
 
+def test_what_is_left_out_is_in_quarantine_once_with_its_place_and_reason(
+    make_job: Callable[..., trainer.Job], make_model: Callable[[int], RewardModel], tmp_path: Path
+) -> None:
+    folder = tmp_path / "rows"
+    pairs.write(folder, [preference(n, images=n % 2) for n in range(8)])
+    broken = sorted((folder / "pictures").iterdir())[0]
+    broken.write_bytes(broken.read_bytes()[:60])
+    source = pairs.FolderSource.open(folder)
+    (number,) = (
+        n for n, line in enumerate(source.lines) if f"pictures/{broken.name}" in line.pictures
+    )
+
+    job = make_job(max_refused=0.2)
+    job = replace(job, data=replace(job.data, sources=(source,)))  # 24 places: three epochs
+    run(job, make_model(1))
+    lines = (job.folder / "quarantine.jsonl").read_text().splitlines()
+    (found,) = map(json.loads, lines)
+    assert (found["id"], found["source"], found["data"]) == (f"row-{number}", "test", "-")
+    assert found["stage"] == "s"
+    assert "cut short" in found["reason"]
+    run(job, make_model(1))
+    assert (job.folder / "quarantine.jsonl").read_text().splitlines() == lines
+
+
 class Tied(Numbered):
     """Every second row's answers have equal labels."""
 
@@ -209,8 +243,8 @@ def test_equal_labels_are_refused_by_name_by_a_loss_that_cannot_use_them(
 ) -> None:
     job = make_job()
     batch = replace(job.data, sources=(Tied(),)).prepare(0)
-    assert [name for name, _ in batch.refused] == ["row-0", "row-2"]
-    assert "only loss 'ties'" in batch.refused[0][1]
+    assert [row.id for row in batch.refused] == ["row-0", "row-2"]
+    assert "only loss 'ties'" in batch.refused[0].reason
 
 
 def test_equal_labels_train_under_ties_and_are_left_out_of_accuracy(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rm_core.encode import EncodedGroup, Encoder
 from rm_core.errors import InvalidInput, TooLarge, TooManyTokens
-from training.data.records import Preference
+from training.data.records import BrokenRow, Preference
 
 
 class Source(Protocol):
@@ -37,12 +37,22 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Refused:
+    """A row that was left out: its id and source, the number of the stage's data, and why."""
+
+    id: str
+    source: str
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class Batch:
-    """The rows of one optimiser step, and those that were refused, as (id, reason)."""
+    """The rows of one optimiser step, and those that were refused."""
 
     step: int
     rows: tuple[Row, ...]
-    refused: tuple[tuple[str, str], ...]
+    refused: tuple[Refused, ...]
 
 
 @dataclass(frozen=True)
@@ -90,20 +100,27 @@ class StageData:
     takes_ties: bool = False
 
     def prepare(self, step: int) -> Batch:
-        """Rows through the same encoder as serving; a row too long is left out by name."""
-        rows: list[Row] = []
-        refused: list[tuple[str, str]] = []
-        for position in range(step * self.batch, (step + 1) * self.batch):
-            preference = self._row(position)
-            try:
-                rows.append(self._encode(preference))
-            except (InvalidInput, TooLarge) as error:
-                refused.append((preference.id, error.message))
-        return Batch(step, tuple(rows), tuple(refused))
+        """Rows through the same encoder as serving; what it cannot take is left out by name."""
+        prepared = [
+            self._prepare(position)
+            for position in range(step * self.batch, (step + 1) * self.batch)
+        ]
+        return Batch(
+            step,
+            tuple(row for row in prepared if isinstance(row, Row)),
+            tuple(row for row in prepared if isinstance(row, Refused)),
+        )
 
-    def _row(self, position: int) -> Preference:
-        number, row = self.order.pick(position, [source.size for source in self.sources])
-        return self.sources[number].row(row)
+    def _prepare(self, position: int) -> Row | Refused:
+        number, index = self.order.pick(position, [source.size for source in self.sources])
+        try:
+            preference = self.sources[number].row(index)
+        except BrokenRow as error:
+            return Refused(error.row, error.source, number, error.reason)
+        try:
+            return self._encode(preference)
+        except (InvalidInput, TooLarge) as error:
+            return Refused(preference.id, preference.source, number, error.message)
 
     def _encode(self, preference: Preference) -> Row:
         if preference.tied and not self.takes_ties:

@@ -3,9 +3,20 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from rm_core.errors import InvalidInput
 from rm_core.types import Conversation, ScoreGroup
 
 Group: TypeAlias = Literal["general", "hallucination", "reasoning", "text"]
+
+
+class BrokenRow(InvalidInput):
+    """A row whose content cannot be read; it is named, and the others go on."""
+
+    code = "invalid_data"
+
+    def __init__(self, row: str, source: str, message: str) -> None:
+        super().__init__(f"row {row}: {message}")
+        self.row, self.source, self.reason = row, source, message
 
 
 @dataclass(frozen=True, slots=True)
