@@ -51,10 +51,17 @@ class DataSource(Spec):
     weight: float | None = Field(default=None, gt=0.0)
 
 
+class LoraSpec(Spec):
+    """Low-rank adapters on the decoder's linear layers, merged when the stage ends."""
+
+    rank: int = Field(default=64, ge=1)
+    alpha: float = Field(default=128.0, gt=0.0)
+
+
 class Stage(Spec):
     """One fine-tuning stage; `batch` is groups per step, `pack_tokens` bounds one forward."""
 
-    added_later = frozenset({"checkpointing"})
+    added_later = frozenset({"checkpointing", "lora"})
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     data: tuple[DataSource, ...] = Field(min_length=1)
     steps: int | None = Field(default=None, ge=1)
@@ -79,6 +86,9 @@ class Stage(Spec):
     checkpointing: bool = Field(
         default=False, description="Keep only layer inputs and compute the decoder twice."
     )
+    lora: LoraSpec | None = Field(
+        default=None, description="Train adapters instead of the decoder's own weights."
+    )
     language_weight: float = Field(
         default=0.0, ge=0.0, description="Weight of next-token loss on the chosen answers."
     )
@@ -87,6 +97,12 @@ class Stage(Spec):
     def one_length(self) -> Self:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give exactly one of 'steps' and 'epochs'")
+        return self
+
+    @model_validator(mode="after")
+    def adapters_train(self) -> Self:
+        if self.lora is not None and "language" in self.frozen:
+            raise ValueError("lora trains the language part; take 'language' out of 'frozen'")
         return self
 
     @model_validator(mode="after")

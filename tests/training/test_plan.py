@@ -89,7 +89,11 @@ GROUPS = {
     "pictures": [preference(n, "no " * 9, images=2) for n in range(4)],
     "long": [preference(n, "never " * 60, images=0, chosen="yes " * 60) for n in range(2)],
 }
-FROZEN: dict[str, list[str]] = {"tower_frozen": ["vision"], "all_trained": []}
+CHANGES: dict[str, dict[str, Any]] = {
+    "tower_frozen": {"frozen": ["vision"]},
+    "all_trained": {"frozen": []},
+    "decoder_alone": {"frozen": ["vision", "projector"]},
+}
 
 
 @pytest.fixture(params=GROUPS)
@@ -97,9 +101,9 @@ def groups(request: pytest.FixtureRequest, encoder: Encoder) -> list[EncodedGrou
     return [encoder.encode(row.as_group()) for row in GROUPS[request.param]]
 
 
-@pytest.fixture(params=FROZEN)
+@pytest.fixture(params=CHANGES)
 def stage(request: pytest.FixtureRequest) -> Stage:
-    return recipe("-", frozen=FROZEN[request.param]).stages[0]
+    return recipe("-", **CHANGES[request.param]).stages[0]
 
 
 def prepared(

@@ -38,6 +38,13 @@ def recipe_file(tmp_path: Path) -> Path:
         pytest.param("stages.0.epochs=1", "exactly one of 'steps' and 'epochs'", id="two_lengths"),
         pytest.param("stages.0.unfreeze_after={head: 0.5}", "does not list", id="thaw_the_thawed"),
         pytest.param("base.kind=magic", "base", id="unknown_base"),
+        pytest.param(
+            "stages.0={name: s, data: [{source: builtin}], steps: 1, learning_rate: 1, "
+            "lora: {}, frozen: [language]}",
+            "take 'language' out of 'frozen'",
+            id="adapters_in_a_frozen_part",
+        ),
+        pytest.param("stages.0.lora.rnk=4", "did you mean 'rank'", id="near_an_adapter_key"),
         pytest.param("stages.0.loss=margn", "did you mean 'margin'", id="near_a_loss"),
         pytest.param("stages.0.loss.thresh=1", "known: centering, kind", id="not_this_loss's_key"),
         pytest.param(

@@ -8,7 +8,6 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,11 +16,11 @@ from torch import Tensor
 from rm_core.encode import Encoder
 from rm_core.model import RewardModel
 from rm_core.packing import pack
-from tests.training.conftest import preference
+from tests.training.conftest import BATCH, STEPS, Numbered, preference, run
 from training import state, trainer
-from training.config import Output, Stage
+from training.config import Stage
 from training.data import folder as pairs
-from training.data.dataset import Order, StageData
+from training.data.dataset import Order
 from training.data.prefetch import WorkerDied, batches
 from training.data.records import Preference
 from training.features import FeatureCache
@@ -29,40 +28,7 @@ from training.optim import Plan, make_optimizer, parts
 from training.quarantine import Quarantine
 from training.runlog import RunLog
 
-STEPS, BATCH = 6, 4
 Weights = dict[str, Tensor]
-
-
-class Numbered:
-    """Rows 0, 1, 2, ...; every third is text only, every fourth has two wrong answers."""
-
-    size = None
-
-    def row(self, index: int) -> Preference:
-        wrong = ("no", "never ever") if index % 4 == 0 else ("no",)
-        return preference(index, *wrong, images=index % 3)
-
-
-@pytest.fixture
-def make_job(encoder: Encoder, tmp_path: Path) -> Callable[..., trainer.Job]:
-    def make(**changes: Any) -> trainer.Job:
-        settings = {"frozen": [], "learning_rate": 3e-3, "weight_decay": 0.01, **changes}
-        stage = Stage.model_validate(
-            {"name": "s", "data": [{"source": "-"}], "steps": STEPS, "batch": BATCH, **settings}
-        )
-        data = StageData(
-            (Numbered(),), Order.draw([1.0], STEPS * BATCH, 0), encoder, BATCH, stage.max_tokens
-        )
-        output, folder = Output(log_every_steps=2), tmp_path / "state"
-        return trainer.Job(stage, STEPS, data, 0, output, "recipe", folder, 2, lambda _: {})
-
-    return make
-
-
-def run(job: trainer.Job, model: RewardModel, stop: state.StopRequest | None = None) -> Weights:
-    with RunLog(job.folder, io.StringIO()) as log:
-        trainer.run(job, model, log, stop or state.StopRequest())
-    return {name: value.clone() for name, value in model.state_dict().items()}
 
 
 def same(left: Weights, right: Weights) -> bool:

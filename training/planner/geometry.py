@@ -1,5 +1,6 @@
 """The shape of a base without its weights, and how many parameters each part holds."""
 
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from rm_core.errors import InvalidInput
 from rm_core.heads import HeadKind
 from rm_core.images import PixelRules
 from rm_core.model import RewardModel
-from training.config import FromCheckpoint, FromScratch, Part
+from training import lora
+from training.config import FromCheckpoint, FromScratch, LoraSpec, Part
 from training.optim import parts
 
 # The released config.json of both, as far as it decides a shape.
@@ -81,6 +83,20 @@ def _from_scratch(seed: int) -> Origin:
 
 def count_parameters(config: Qwen2_5_VLConfig, head: HeadKind) -> dict[Part, int]:
     """Parameters by part, counted on the model itself, built without memory for its weights."""
-    with torch.device("meta"):
-        model = RewardModel(config, PixelRules(), head=head)
+    model = _without_memory(config, head)
     return {part: sum(p.numel() for _, p in named) for part, named in parts(model).items()}
+
+
+def count_adapters(config: Qwen2_5_VLConfig, spec: LoraSpec | None) -> int:
+    """Parameters that adapters add to the decoder."""
+    if spec is None:
+        return 0
+    model = _without_memory(config, "linear")
+    lora.attach(model, spec, seed=0)
+    return sum(p.numel() for name, p in model.named_parameters() if lora.MARK in name)
+
+
+def _without_memory(config: Qwen2_5_VLConfig, head: HeadKind) -> RewardModel:
+    # A model marks its configuration with our attention, and no second one is built on that.
+    with torch.device("meta"):
+        return RewardModel(deepcopy(config), PixelRules(), head=head)

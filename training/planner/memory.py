@@ -56,12 +56,20 @@ def trained_parts(stage: Stage) -> set[Part]:
 
 
 def memory_of(
-    stage: Stage, config: Qwen2_5_VLConfig, counts: Counts, shape: GroupShape, tokens: float
+    stage: Stage,
+    config: Qwen2_5_VLConfig,
+    counts: Counts,
+    adapters: int,
+    shape: GroupShape,
+    tokens: float,
 ) -> Memory:
-    """With `tokens` in one forward; AdamW keeps two moments."""
-    trained = FLOAT * sum(counts[part] for part in trained_parts(stage))
+    """With `tokens` in one forward; adapters train in the decoder's place."""
+    moving = sum(counts[part] for part in trained_parts(stage))
+    if stage.lora is not None:
+        moving += adapters - counts["language"]
+    trained = FLOAT * moving
     return Memory(
-        weights=FLOAT * sum(counts.values()),
+        weights=FLOAT * (sum(counts.values()) + adapters),
         gradients=trained,
         optimizer=2 * trained,
         activations=round(activation_bytes(stage, config, shape) * tokens),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rm_core.errors import InvalidInput
 from training.config import Part, Recipe, Stage
-from training.planner.geometry import count_parameters, origin_of
+from training.planner.geometry import count_adapters, count_parameters, origin_of
 from training.planner.measure import Assumed, Load, load_of
 from training.planner.memory import Memory, activation_bytes, memory_of, trained_parts
 from training.planner.work import flops_of_group
@@ -83,9 +83,11 @@ def make_plan(chosen: Recipe, card: Card, assumed: Assumed) -> Plan:
     stages = []
     for stage in chosen.stages:
         load = load_of(chosen, stage, origin.encoder, assumed)
-        shape = load.shape
+        shape, adapters = load.shape, count_adapters(origin.config, stage.lora)
         tokens = max(shape.tokens, min(stage.pack_tokens or math.inf, stage.batch * shape.tokens))
-        flops = load.steps * stage.batch * flops_of_group(stage, origin.config, counts, shape)
+        flops = (
+            load.steps * stage.batch * flops_of_group(stage, origin.config, counts, adapters, shape)
+        )
         both = {
             kept: activation_bytes(
                 stage.model_copy(update={"checkpointing": kept}), origin.config, shape
@@ -96,7 +98,7 @@ def make_plan(chosen: Recipe, card: Card, assumed: Assumed) -> Plan:
             StagePlan(
                 stage=stage,
                 load=load,
-                memory=memory_of(stage, origin.config, counts, shape, tokens),
+                memory=memory_of(stage, origin.config, counts, adapters, shape, tokens),
                 activations=both,
                 forward_tokens=tokens,
                 flops=flops,
@@ -112,10 +114,11 @@ def _remedy(plan: StagePlan, card: Card) -> str:
     needs = f"needs {memory.total / GIB:.1f} GiB of {room / GIB:.1f} usable"
     if memory.fixed > room:
         trained = ", ".join(sorted(trained_parts(plan.stage)))
+        adapters = "" if plan.stage.lora else "use 'lora', "
         return (
             f"{needs}: weights, gradients and moments alone take "
-            f"{memory.fixed / GIB:.1f} GiB while {trained} train; list more "
-            f"parts under 'frozen' or take a card of "
+            f"{memory.fixed / GIB:.1f} GiB while {trained} train; {adapters}"
+            f"list more parts under 'frozen' or take a card of "
             f"{math.ceil(memory.fixed / GIB / (1 - KEPT_FREE))} GiB"
         )
     fitting = {kept: int((room - memory.fixed) / each) for kept, each in plan.activations.items()}

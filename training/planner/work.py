@@ -12,24 +12,38 @@ ORDER: tuple[Part, ...] = ("vision", "projector", "language", "head")
 
 
 def flops_of_group(
-    stage: Stage, config: Qwen2_5_VLConfig, counts: Counts, shape: GroupShape
+    stage: Stage, config: Qwen2_5_VLConfig, counts: Counts, adapters: int, shape: GroupShape
 ) -> float:
-    """Forward and backward of one group."""
+    """Forward and backward of one group; adapters are small, trained products of their own."""
     products, attention = products_of(config, counts, shape), attention_of(config, shape)
-    return with_backward(stage, products) + with_backward(stage, attention)
+    beside = (6 + 2 * stage.checkpointing) * adapters * shape.tokens
+    return with_backward(stage, products) + attention_with_backward(stage, attention) + beside
 
 
-def with_backward(stage: Stage, forward: Mapping[Part, float]) -> float:
-    """A trained part costs its forward once more, one that passes gradients on another time, and
-    checkpointing computes the decoder again."""
-    trained = trained_parts(stage)
-    total = 0.0
-    for part, flops in forward.items():
-        passes_on = bool(trained & set(ORDER[: ORDER.index(part)]))
-        again = stage.checkpointing and part == "language"
-        # Inside a trained part every layer passes on to the one before it.
-        total += flops * (1 + (part in trained) + (part in trained or passes_on) + again)
-    return total
+def with_backward(stage: Stage, products: Mapping[Part, float]) -> float:
+    """A gradient to the weights costs the forward once more, one to the inputs another time."""
+    moving = trained_parts(stage) - ({"language"} if stage.lora else set())
+    return sum(
+        flops * (_forwards(stage, part) + _passes_gradients(stage, part) + (part in moving))
+        for part, flops in products.items()
+    )
+
+
+def attention_with_backward(stage: Stage, attention: Mapping[Part, float]) -> float:
+    """Attention has no weights; both its inputs get a gradient."""
+    return sum(
+        flops * (_forwards(stage, part) + 2 * _passes_gradients(stage, part))
+        for part, flops in attention.items()
+    )
+
+
+def _forwards(stage: Stage, part: Part) -> int:
+    return 2 if stage.checkpointing and part == "language" else 1
+
+
+def _passes_gradients(stage: Stage, part: Part) -> bool:
+    """Where the part or one before it trains; inside a part every layer passes on."""
+    return bool(trained_parts(stage) & set(ORDER[: ORDER.index(part) + 1]))
 
 
 def products_of(config: Qwen2_5_VLConfig, counts: Counts, shape: GroupShape) -> dict[Part, float]:
