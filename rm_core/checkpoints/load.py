@@ -1,6 +1,6 @@
 """A folder or hub id -> model, encoder and calibration, every tensor accounted for."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from transformers.initialization import no_init_weights
 from rm_core import heads
 from rm_core.calibration import Calibration
 from rm_core.checkpoints import keymap, manifest
+from rm_core.checkpoints.head import head_kind
 from rm_core.checkpoints.processor import (
     PREPROCESSOR,
     PROCESSOR,
@@ -63,7 +64,7 @@ def load(
         rules = replace(rules, max_pixels=max_pixels)
     own = manifest.read(folder)
     files, names, layout = _account(folder)
-    head = _head(folder, names.values(), own, fresh_head)
+    head = head_kind(folder, names.values(), own, fresh_head)
     with no_init_weights(), _defaults(device, dtype):
         model = RewardModel(config, rules, head=head)
     _fill(model, files, names, folder.name, without_head=fresh_head is not None)
@@ -84,7 +85,7 @@ def load(
 
 def head_of(folder: Path) -> HeadKind:
     """The kind of head a local checkpoint has, without reading its weights."""
-    return _head(folder, _account(folder)[1].values(), None, None)
+    return head_kind(folder, _account(folder)[1].values(), None, None)
 
 
 def _public_name(source: str | Path | None, folder: Path) -> str:
@@ -113,33 +114,6 @@ def _account(folder: Path) -> tuple[TensorFiles, dict[str, str], str]:
         renames = {**keymap.BACKBONE, **keymap.SCORE_HEAD}
         check_index(folder, files)
     return files, keymap.rename_all(files.names(), renames, folder.name), layout
-
-
-def _head(
-    folder: Path, names: Collection[str], own: manifest.Manifest | None, fresh: HeadKind | None
-) -> HeadKind:
-    """Which head the files hold, or the fresh one they have room for."""
-    has_one = any(name.startswith("head.") for name in names)
-    kind = heads.kind_of(names)
-    if fresh is not None and has_one:
-        raise CheckpointError(
-            f"{folder.name} has a reward head already ({kind}); leave out the fresh one ({fresh}) "
-            "to train it on, or start from a base without a head"
-        )
-    if fresh is not None:
-        return fresh
-    if kind != "mlp" and "head.weight" not in names:
-        raise CheckpointMismatch(
-            f"{folder.name}: no reward head ({VALUE_HEAD} with v_head.summary.weight, or "
-            "score.weight among the shards); a recipe trains a new one with base.head",
-            missing=["v_head.summary.weight or score.weight"],
-        )
-    if own is not None and own.head not in (None, kind):
-        raise CheckpointError(
-            f"{folder.name}: {manifest.FILE} says the head is {own.head!r}, {VALUE_HEAD} holds "
-            f"{kind!r}; export the checkpoint again"
-        )
-    return kind
 
 
 def _fill(

@@ -69,5 +69,7 @@ def test_it_runs_on_a_small_base_and_small_folders(name: str, tmp_path: Path) ->
     made = Scorer.load(tmp_path / "out" / "model", device="cpu", dtype="float32")
     assert (made.info.head, made.info.max_pixels) == ("linear+bias", 3136)
     assert made.self_check().passed
+    card = (tmp_path / "out" / "model" / "README.md").read_text()
+    assert ("adapters of rank 64" in card) == (name == ADAPTED)
     steps = [f"{n}-{stage}" for n, stage in ((1, "image-pairs"), (2, "image-and-text"))]
     assert sorted(p.name for p in (tmp_path / "out" / "stages").iterdir()) == steps

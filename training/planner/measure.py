@@ -1,12 +1,14 @@
 """How many groups a stage sees and how large one is: from its data, or as the caller assumes."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from rm_core.encode import EncodedGroup, Encoder
 from rm_core.errors import InvalidInput
 from training.config import Recipe, Stage
 from training.data.dataset import Source, StageData
-from training.data.folder import DataError
+from training.data.folder import INDEX
+from training.data.sources import is_builtin
 from training.jobs import count_steps, draw_order, open_sources
 from training.planner.memory import GroupShape
 
@@ -44,11 +46,11 @@ def load_of(chosen: Recipe, stage: Stage, encoder: Encoder | None, assumed: Assu
 
 
 def _sources(chosen: Recipe, stage: Stage) -> tuple[Source, ...]:
-    """None when a folder is not here yet: a plan may come before the data."""
-    try:
+    """None of them while one is not here yet: a plan may come before the data."""
+    named = [entry.source for entry in stage.data]
+    if all(is_builtin(name) or (Path(name) / INDEX).is_file() for name in named):
         return open_sources(chosen, stage)
-    except DataError:
-        return ()
+    return ()
 
 
 def _steps(stage: Stage, sources: tuple[Source, ...], assumed: Assumed) -> int:

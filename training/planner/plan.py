@@ -4,11 +4,19 @@ import math
 import re
 from dataclasses import dataclass
 
+from transformers import Qwen2_5_VLConfig
+
 from rm_core.errors import InvalidInput
 from training.config import Part, Recipe, Stage
 from training.planner.geometry import count_adapters, count_parameters, origin_of
 from training.planner.measure import Assumed, Load, load_of
-from training.planner.memory import Memory, activation_bytes, memory_of, trained_parts
+from training.planner.memory import (
+    Counts,
+    Memory,
+    activation_bytes,
+    memory_of,
+    trained_parts,
+)
 from training.planner.work import flops_of_group
 
 GIB = 1 << 30
@@ -80,56 +88,65 @@ class Plan:
 def make_plan(chosen: Recipe, card: Card, assumed: Assumed) -> Plan:
     origin = origin_of(chosen.base, chosen.seed)
     counts = count_parameters(origin.config, origin.head)
-    stages = []
-    for stage in chosen.stages:
-        load = load_of(chosen, stage, origin.encoder, assumed)
-        shape, adapters = load.shape, count_adapters(origin.config, stage.lora)
-        tokens = max(shape.tokens, min(stage.pack_tokens or math.inf, stage.batch * shape.tokens))
-        flops = (
-            load.steps * stage.batch * flops_of_group(stage, origin.config, counts, adapters, shape)
-        )
-        both = {
-            kept: activation_bytes(
-                stage.model_copy(update={"checkpointing": kept}), origin.config, shape
-            )
-            for kept in (False, True)
-        }
-        stages.append(
-            StagePlan(
-                stage=stage,
-                load=load,
-                memory=memory_of(stage, origin.config, counts, adapters, shape, tokens),
-                activations=both,
-                forward_tokens=tokens,
-                flops=flops,
-                seconds=flops / (card.tflops * 1e12 * card.mfu),
-            )
-        )
+    loads = [load_of(chosen, stage, origin.encoder, assumed) for stage in chosen.stages]
+    stages = [
+        _plan_stage(stage, load, origin.config, counts, card)
+        for stage, load in zip(chosen.stages, loads, strict=True)
+    ]
     return Plan(chosen, card, counts, tuple(stages))
+
+
+def _plan_stage(
+    stage: Stage, load: Load, config: Qwen2_5_VLConfig, counts: Counts, card: Card
+) -> StagePlan:
+    shape, adapters = load.shape, count_adapters(config, stage.lora)
+    tokens = max(shape.tokens, min(stage.pack_tokens or math.inf, stage.batch * shape.tokens))
+    of_group = flops_of_group(stage, config, counts, adapters, shape)
+    flops = load.steps * stage.batch * of_group
+    either = {lean: stage.model_copy(update={"checkpointing": lean}) for lean in (False, True)}
+    return StagePlan(
+        stage=stage,
+        load=load,
+        memory=memory_of(stage, config, counts, adapters, shape, tokens),
+        activations={lean: activation_bytes(s, config, shape) for lean, s in either.items()},
+        forward_tokens=tokens,
+        flops=flops,
+        seconds=flops / (card.tflops * 1e12 * card.mfu),
+    )
 
 
 def _remedy(plan: StagePlan, card: Card) -> str:
     """What is too large, and the change that would make it fit."""
     memory, room = plan.memory, card.room
     needs = f"needs {memory.total / GIB:.1f} GiB of {room / GIB:.1f} usable"
+    if memory.weights > room:
+        return f"{needs}: the weights alone take {memory.weights / GIB:.1f}; take a larger card"
     if memory.fixed > room:
-        trained = ", ".join(sorted(trained_parts(plan.stage)))
-        adapters = "" if plan.stage.lora else "use 'lora', "
-        return (
-            f"{needs}: weights, gradients and moments alone take "
-            f"{memory.fixed / GIB:.1f} GiB while {trained} train; {adapters}"
-            f"list more parts under 'frozen' or take a card of "
-            f"{math.ceil(memory.fixed / GIB / (1 - KEPT_FREE))} GiB"
-        )
-    fitting = {kept: int((room - memory.fixed) / each) for kept, each in plan.activations.items()}
+        return f"{needs}: {_too_much_state(plan)}"
+    return f"{needs}: {_too_many_tokens(plan, room)}"
+
+
+def _too_much_state(plan: StagePlan) -> str:
+    trained = ", ".join(sorted(trained_parts(plan.stage)))
+    adapters = "" if plan.stage.lora else "use 'lora', "
+    return (
+        f"weights, gradients and moments alone take {plan.memory.fixed / GIB:.1f} GiB while "
+        f"{trained} train; {adapters}list more parts under 'frozen' or take a card of "
+        f"{math.ceil(plan.memory.fixed / GIB / (1 - KEPT_FREE))} GiB"
+    )
+
+
+def _too_many_tokens(plan: StagePlan, room: float) -> str:
+    left = room - plan.memory.fixed
+    fitting = {lean: int(left / each) for lean, each in plan.activations.items()}
     ways = [
-        f"'pack_tokens: {fitting[kept]}'{' with ' + LEAN if kept else ''}"
-        for kept in ([True] if plan.stage.checkpointing else [False, True])
-        if fitting[kept] >= plan.load.shape.tokens
+        f"'pack_tokens: {fitting[lean]}'{' with ' + LEAN if lean else ''}"
+        for lean in ([True] if plan.stage.checkpointing else [False, True])
+        if fitting[lean] >= plan.load.shape.tokens
     ]
     if ways:
-        return f"{needs}: set {' or '.join(ways)}"
+        return f"set {' or '.join(ways)}"
     return (
-        f"{needs}: even one group of {plan.load.shape.tokens:.0f} tokens does not fit; use a "
-        "smaller picture budget, shorter rows or a larger card"
+        f"even one group of {plan.load.shape.tokens:.0f} tokens does not fit; use a smaller "
+        "picture budget, shorter rows or a larger card"
     )
