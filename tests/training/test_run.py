@@ -69,13 +69,14 @@ def test_a_run_ends_in_a_checkpoint_that_scores_as_it_was_examined(
     assert "## Limits" in (output / "model" / "README.md").read_text()
 
 
+@pytest.mark.parametrize("extra", [[], ["stages.0.lora={rank: 4}", "stages.1.lora.rank=2"]])
 def test_one_stage_at_a_time_makes_the_same_weights(
-    write_recipe: Callable[..., Path], tmp_path: Path
+    write_recipe: Callable[..., Path], tmp_path: Path, extra: list[str]
 ) -> None:
-    recipe = str(write_recipe())
-    assert cli.train([recipe, "--output", str(tmp_path / "all")]) == 0
+    recipe = [str(write_recipe()), *extra]
+    assert cli.train([*recipe, "--output", str(tmp_path / "all")]) == 0
     for stage in ("1", "2"):
-        assert cli.train([recipe, "--output", str(tmp_path / "steps"), "--stage", stage]) == 0
+        assert cli.train([*recipe, "--output", str(tmp_path / "steps"), "--stage", stage]) == 0
     weights = [tmp_path / way / "model" / "model.safetensors" for way in ("all", "steps")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
