@@ -12,7 +12,7 @@ Group: TypeAlias = Literal["general", "hallucination", "reasoning", "text"]
 class BrokenRow(InvalidInput):
     """A row whose content cannot be read; it is named, and the others go on."""
 
-    code = "invalid_data"
+    code = "broken_row"
 
     def __init__(self, row: str, source: str, message: str) -> None:
         super().__init__(f"row {row}: {message}")
