@@ -7,7 +7,7 @@ ARGS   ?=
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/installed
 
-.PHONY: help serve test test-gpu check format openapi docs bench train-tiny image constraints clean
+.PHONY: help serve test test-gpu test-clients check format openapi docs bench train-tiny image constraints clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -20,6 +20,17 @@ test: $(STAMP)-dev ## Run the tests; ARGS="tests/service -k score" for some of t
 
 test-gpu: $(STAMP)-dev ## Run the tests that need a CUDA device
 	@$(BIN)/python -m pytest -m gpu $(ARGS)
+
+test-clients: $(STAMP)-dev .clients/installed ## Run the tests that use other projects' own client code
+	@$(BIN)/python -m pytest -m clients $(ARGS)
+
+# Beside the environment, not in it, and without what these projects train with.
+CLIENTS := pip install --quiet --disable-pip-version-check --target .clients
+.clients/installed: Makefile | $(BIN)/pip
+	rm -rf .clients
+	$(BIN)/python -m $(CLIENTS) aiohttp==3.14.5 openai==3.57.0
+	$(BIN)/python -m $(CLIENTS) --no-deps --only-binary=:all: --python-version 3.11 openrlhf==0.11.2 verl==0.9.1
+	@touch $@
 
 check: $(STAMP)-dev ## Formatting, lint, types, spelling, Dockerfile and Compose file
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/codespell
@@ -48,7 +59,7 @@ constraints: ## Resolve the newest versions into constraints.txt (then run the t
 	.venv-constraints/bin/pip freeze --exclude-editable | grep -v -E '^(nvidia-|cuda-|triton)' | sed 's/+cpu$$//' > constraints.txt
 
 clean: ## Remove the environment and every cache
-	rm -rf $(VENV) .venv-constraints .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .venv-constraints .clients .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 
 # The install step runs again only when what it reads has changed.
 CONSTRAINTS ?= --constraint constraints.txt

@@ -13,7 +13,7 @@ def table() -> str:
     lines = ["| variable | flag | default | what |", "| --- | --- | --- | --- |"]
     for name, field in Settings.model_fields.items():
         flag = "--" + name.replace("_", "-")
-        default = "" if field.default is None else f"`{field.default}`"
+        default = "" if field.default in (None, ()) else f"`{field.default}`"
         lines.append(f"| `VLRM_{name.upper()}` | `{flag}` | {default} | {field.description} |")
     return "\n".join(lines)
 

@@ -1,22 +1,23 @@
 """Packed attention by `scaled_dot_product_attention`: equal shapes share one call.
 
-Small groups are padded to a common size and masked; a long prompt is one causal call and its
-answers are calls of their own, so no mask ever spans a long row twice.
+What is causal all through (a prompt, a group with one answer) needs no mask of its own; short
+groups with several answers are masked in one call; long ones are the prompt's call and their
+answers' calls. No mask ever spans a long row twice.
 """
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from rm_core.packing import GroupSpan
+from rm_core.layout import GroupSpan
 
-SMALL_GROUP = 256  # tokens; below this a masked call over the whole group is cheapest
-SIZE_STEP = 8  # small groups are padded to a multiple of this, so that sizes meet
+SMALL_GROUP = 256  # tokens; up to this a masked call over the whole group is cheapest
+SIZE_STEP = 8  # lengths are padded to a multiple of this, so that sizes meet
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +26,17 @@ class Block:
 
     q_BL: Tensor
     kv_BS: Tensor
-    mask: Tensor | None  # (B or 1, 1, L, S), True = visible
+    mask: Tensor | None  # (B or 1, 1, L, S), added to the weights; None: causal or all visible
     causal: bool
     answered_R: Tensor | None  # flat positions in B*L that are real, None = all
 
 
 @dataclass(frozen=True, slots=True)
 class SdpaPlan:
-    """Blocks in some order, and the permutation that brings their rows home."""
+    """Blocks in some order, and the permutation that brings their rows home (None: in order)."""
 
     blocks: tuple[Block, ...]
-    home_T: Tensor
+    home_T: Tensor | None
 
     def attend(self, q_THD: Tensor, k_TKD: Tensor, v_TKD: Tensor, scale: float) -> Tensor:
         gqa = q_THD.shape[1] != k_TKD.shape[1]
@@ -52,17 +53,30 @@ class SdpaPlan:
             )
             flat = out_BHLD.transpose(1, 2).flatten(0, 1)
             rows.append(flat if block.answered_R is None else flat[block.answered_R])
-        return torch.cat(rows)[self.home_T]
+        whole = rows[0] if len(rows) == 1 else torch.cat(rows)
+        return whole if self.home_T is None else whole[self.home_T]
 
 
-def plan(spans: Sequence[GroupSpan], device: torch.device) -> SdpaPlan:
-    """Lay out the decoder's attention for these groups."""
-    small = [span for span in spans if span.length <= SMALL_GROUP]
-    large = [span for span in spans if span.length > SMALL_GROUP]
-    return _finish([*_small_blocks(small), *_large_blocks(large)], device)
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Rows that each see all keys before them: context, then the rows themselves."""
+
+    start: int
+    length: int
+    context: Tensor  # key rows
 
 
-def windows(cu_seqlens: Tensor) -> SdpaPlan:
+def plan(
+    spans: Sequence[GroupSpan], cached: int, device: torch.device, dtype: torch.dtype
+) -> SdpaPlan:
+    """Lay out the decoder's attention for these groups; cached rows are the first keys."""
+    forks = [span for span in spans if len(span.answers) > 1 and span.length <= SMALL_GROUP]
+    chains = [chain for span in spans if span not in forks for chain in _chains(span, cached)]
+    blocks = [*_masked_blocks(forks, cached), *_causal_blocks(chains, cached)]
+    return _finish(blocks, device, dtype)
+
+
+def windows(cu_seqlens: Tensor, dtype: torch.dtype) -> SdpaPlan:
     """Lay out the vision tower's attention: windows of one length are one call."""
     starts_by_length: dict[int, list[int]] = defaultdict(list)
     bounds = cu_seqlens.tolist()
@@ -72,67 +86,99 @@ def windows(cu_seqlens: Tensor) -> SdpaPlan:
     for length, starts in starts_by_length.items():
         rows_BL = torch.tensor(starts)[:, None] + torch.arange(length)
         blocks.append(Block(rows_BL, rows_BL, None, causal=False, answered_R=None))
-    return _finish(blocks, cu_seqlens.device)
+    return _finish(blocks, cu_seqlens.device, dtype)
 
 
-def _small_blocks(spans: Sequence[GroupSpan]) -> Iterator[Block]:
-    by_size: dict[int, list[GroupSpan]] = defaultdict(list)
+def _chains(span: GroupSpan, cached: int) -> Iterator[Chain]:
+    """The prompt and each answer; with no more than one answer both are one."""
+    context = _rows(span.context)
+    if len(span.answers) <= 1:
+        yield Chain(span.start, span.length, context)
+        return
+    if span.prefix:
+        yield Chain(span.start, span.prefix, context)
+    first = span.start + cached
+    prompt = torch.cat([context, torch.arange(first, first + span.prefix)])
+    for start, length in zip(span.answer_starts(), span.answers, strict=True):
+        yield Chain(start, length, prompt)
+
+
+def _causal_blocks(chains: Iterable[Chain], cached: int) -> Iterator[Block]:
+    """Chains of one padded length after equally many keys share a call."""
+    by_size: dict[tuple[int, int], list[Chain]] = defaultdict(list)
+    for chain in chains:
+        by_size[_padded(chain.length), len(chain.context)].append(chain)
+    for (size, context), members in by_size.items():
+        size = max(chain.length for chain in members)
+        rows_BL, answered_R = _real_rows([(c.start, c.length) for c in members], size)
+        keys_BS = torch.cat([torch.stack([c.context for c in members]), rows_BL + cached], dim=1)
+        mask = torch.ones(1, 1, size, context + size, dtype=torch.bool).tril(diagonal=context)
+        yield Block(rows_BL, keys_BS, mask if context else None, not context, answered_R)
+
+
+def _masked_blocks(spans: Sequence[GroupSpan], cached: int) -> Iterator[Block]:
+    by_size: dict[tuple[int, int], list[GroupSpan]] = defaultdict(list)
     for span in spans:
-        by_size[-(-span.length // SIZE_STEP) * SIZE_STEP].append(span)
-    for size, members in by_size.items():
-        starts_B1 = torch.tensor([[span.start] for span in members])
-        lengths_B1 = torch.tensor([[span.length] for span in members])
-        step_L = torch.arange(size)
-        real_BL = step_L < lengths_B1
-        rows_BL = torch.where(real_BL, starts_B1 + step_L, starts_B1)
-        mask = torch.stack([_group_mask(span, size) for span in members])
-        answered_R = real_BL.flatten().nonzero().squeeze(1)
-        yield Block(rows_BL, rows_BL, mask.unsqueeze(1), causal=False, answered_R=answered_R)
+        by_size[_padded(span.length), _padded(span.context_length)].append(span)
+    for (size, context_size), members in by_size.items():
+        rows_BL, answered_R = _real_rows([(s.start, s.length) for s in members], size)
+        context_BC = torch.stack([_rows(span.context, context_size) for span in members])
+        masks = [_group_mask(span, size, context_size) for span in members]
+        keys_BS = torch.cat([context_BC, rows_BL + cached], dim=1)
+        yield Block(rows_BL, keys_BS, torch.stack(masks)[:, None], False, answered_R)
 
 
-def _group_mask(span: GroupSpan, size: int) -> Tensor:
-    """(size, size): same branch or the prompt, and never ahead. Padding rows see themselves."""
+def _padded(length: int) -> int:
+    return -(-length // SIZE_STEP) * SIZE_STEP
+
+
+def _real_rows(stretches: Sequence[tuple[int, int]], size: int) -> tuple[Tensor, Tensor | None]:
+    """(start, length) stretches as rows (B, size), and which of them are no padding."""
+    starts_B1, lengths_B1 = torch.tensor(stretches)[:, :, None].unbind(1)
+    step_L = torch.arange(size)
+    real_BL = step_L < lengths_B1
+    rows_BL = torch.where(real_BL, starts_B1 + step_L, starts_B1)
+    return rows_BL, None if real_BL.all() else real_BL.flatten().nonzero().squeeze(1)
+
+
+def _rows(ranges: Sequence[range], size: int = 0) -> Tensor:
+    """All rows of the ranges, followed by as many others as `size` asks for."""
+    rows = [torch.arange(rows.start, rows.stop) for rows in ranges]
+    missing = size - sum(map(len, ranges))
+    return torch.cat([*rows, torch.zeros(max(0, missing), dtype=torch.long)])
+
+
+def _group_mask(span: GroupSpan, size: int, context_size: int) -> Tensor:
+    """(size, context + size): the context; same branch or the prompt, and never ahead.
+
+    Padding rows see themselves.
+    """
     part = torch.repeat_interleave(
         torch.arange(len(span.answers) + 2),
         torch.tensor([span.prefix, *span.answers, size - span.length]),
     )
     visible = (part[:, None] == part[None, :]) | (part == 0)[None, :]
-    return visible.tril()
+    context = torch.arange(context_size) < span.context_length
+    return torch.cat([context.expand(size, -1), visible.tril()], dim=1)
 
 
-def _large_blocks(spans: Sequence[GroupSpan]) -> Iterator[Block]:
-    for span in spans:
-        prefix = torch.arange(span.start, span.start + span.prefix)
-        yield Block(prefix[None], prefix[None], None, causal=True, answered_R=None)
-        by_length: dict[int, list[int]] = defaultdict(list)
-        for start, length in zip(span.answer_starts(), span.answers, strict=True):
-            by_length[length].append(start)
-        for length, starts in by_length.items():
-            rows_BL = torch.tensor(starts)[:, None] + torch.arange(length)
-            keys_BS = torch.cat([prefix.expand(len(starts), -1), rows_BL], dim=1)
-            mask = torch.ones(length, span.prefix + length, dtype=torch.bool)
-            mask = mask.tril(diagonal=span.prefix)
-            yield Block(rows_BL, keys_BS, mask[None, None], causal=False, answered_R=None)
-
-
-def _finish(blocks: Sequence[Block], device: torch.device) -> SdpaPlan:
+def _finish(blocks: Sequence[Block], device: torch.device, dtype: torch.dtype) -> SdpaPlan:
     order = torch.cat(
         [
             b.q_BL.flatten() if b.answered_R is None else b.q_BL.flatten()[b.answered_R]
             for b in blocks
         ]
     )
-    return SdpaPlan(tuple(_to(block, device) for block in blocks), order.argsort().to(device))
+    in_order = torch.equal(order, torch.arange(len(order)))
+    placed = tuple(_to(block, device, dtype) for block in blocks)
+    return SdpaPlan(placed, None if in_order else order.argsort().to(device))
 
 
-def _to(block: Block, device: torch.device) -> Block:
-    def move(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor.to(device)
-
-    return Block(
-        block.q_BL.to(device),
-        block.kv_BS.to(device),
-        move(block.mask),
-        block.causal,
-        move(block.answered_R),
-    )
+def _to(block: Block, device: torch.device, dtype: torch.dtype) -> Block:
+    """On the device; masks as numbers, which every layer would else make of them again."""
+    mask = block.mask
+    if mask is not None:
+        hidden = torch.zeros(mask.shape, dtype=dtype).masked_fill_(~mask, float("-inf"))
+        mask = hidden.to(device)
+    answered = None if block.answered_R is None else block.answered_R.to(device)
+    return Block(block.q_BL.to(device), block.kv_BS.to(device), mask, block.causal, answered)

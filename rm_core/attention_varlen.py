@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
 
-from rm_core.packing import GroupSpan
+from rm_core.layout import GroupSpan
 
 CAUSAL, FULL = (-1, 0), (-1, -1)
 # torch 2.11 has no such argument; there every query head brings its own keys.
@@ -50,16 +50,21 @@ def _kernel(q_THD: Tensor, k_TKD: Tensor, v_TKD: Tensor, plan: VarlenPlan, scale
     return varlen_attn(q, k, v, plan.cu_q, plan.cu_k, plan.max_q, plan.max_k, **options)
 
 
-def plan(spans: Sequence[GroupSpan], device: torch.device) -> VarlenPlan:
-    """Lay out the decoder's attention for these groups."""
+def plan(
+    spans: Sequence[GroupSpan], cached: int, device: torch.device, _dtype: torch.dtype
+) -> VarlenPlan:
+    """Lay out the decoder's attention for these groups; cached rows are the first keys."""
     q_lengths: list[int] = []
     key_rows: list[Tensor] = []
     for span in spans:
-        prefix = torch.arange(span.start, span.start + span.prefix)
-        q_lengths += [span.prefix, *span.answers]
-        key_rows.append(prefix)
+        first = span.start + cached
+        prefix = _rows([*span.context, range(first, first + span.prefix)])
+        if span.prefix:
+            q_lengths.append(span.prefix)
+            key_rows.append(prefix)
         for start, length in zip(span.answer_starts(), span.answers, strict=True):
-            key_rows.append(torch.cat([prefix, torch.arange(start, start + length)]))
+            q_lengths.append(length)
+            key_rows.append(torch.cat([prefix, torch.arange(start, start + length) + cached]))
     k_lengths = [len(rows) for rows in key_rows]
     return VarlenPlan(
         cu_q=_bounds(q_lengths).to(device),
@@ -71,11 +76,15 @@ def plan(spans: Sequence[GroupSpan], device: torch.device) -> VarlenPlan:
     )
 
 
-def windows(cu_seqlens: Tensor) -> VarlenPlan:
+def windows(cu_seqlens: Tensor, _dtype: torch.dtype) -> VarlenPlan:
     """Lay out the vision tower's attention: its windows are the segments."""
     longest = int(cu_seqlens.diff().max())
     cu = cu_seqlens.to(torch.int32)
     return VarlenPlan(cu, cu, longest, longest, key_rows=None, window=FULL)
+
+
+def _rows(ranges: Sequence[range]) -> Tensor:
+    return torch.cat([torch.arange(rows.start, rows.stop) for rows in ranges])
 
 
 def _bounds(lengths: Sequence[int]) -> Tensor:

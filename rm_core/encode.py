@@ -1,6 +1,5 @@
 """ScoreGroup -> EncodedGroup: the one road used by serving, training and evaluation."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -9,12 +8,29 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from rm_core import positions
-from rm_core.chat import ANSWER_HEADER, IMAGE_PAD, Control, Piece, answer_pieces, prompt_pieces
+from rm_core.chat import (
+    ANSWER_HEADER,
+    IM_START,
+    IMAGE_PAD,
+    VISION_END,
+    Control,
+    Piece,
+    answer_pieces,
+    prompt_pieces,
+)
 from rm_core.errors import CheckpointError
 from rm_core.images import EncodedImage, PixelRules, encode_image
 from rm_core.types import Image, ScoreGroup
 
 Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A place where a prompt may be cut: its tokens and pictures so far."""
+
+    tokens: int
+    images: int
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -27,6 +43,7 @@ class EncodedGroup:
     answers_start: int
     images: tuple[EncodedImage, ...]
     image_tokens: int
+    cuts: tuple[Cut, ...]  # after each turn and picture; the last one ends the prompt
 
     @property
     def prompt_tokens(self) -> int:
@@ -43,7 +60,7 @@ class EncodedGroup:
 
     @property
     def num_patches(self) -> int:
-        return sum(math.prod(image.grid_thw) for image in self.images)
+        return sum(image.num_patches for image in self.images)
 
     @property
     def longest(self) -> int:
@@ -58,8 +75,12 @@ class _Prompt:
     ids: list[int] = field(default_factory=list)
     position_parts: list[positions.Positions] = field(default_factory=list)
     images: list[EncodedImage] = field(default_factory=list)
+    cuts: list[Cut] = field(default_factory=list)
     image_tokens: int = 0
     next_position: int = 0
+
+    def cut(self) -> None:
+        self.cuts.append(Cut(len(self.ids), len(self.images)))
 
     def add_tokens(self, ids: Sequence[int]) -> None:
         self.ids.extend(ids)
@@ -90,17 +111,12 @@ class Encoder:
 
     def encode(self, group: ScoreGroup) -> EncodedGroup:
         """Tokens, positions and patches of one group; nothing is truncated."""
-        prompt = _Prompt()
-        for piece in prompt_pieces(group.conversation):
-            if isinstance(piece, Image):
-                encoded = encode_image(piece, self.rules)
-                prompt.add_image(encoded, self._image_pad, self.rules.merge_size)
-            else:
-                prompt.add_tokens(self._ids(piece))
+        prompt = self._prompt(prompt_pieces(group.conversation))
         answers = [self._answer_ids(response) for response in group.responses]
         if all(ids[: len(self._header)] == self._header for ids in answers):
             prompt.add_tokens(self._header)
             answers = [ids[len(self._header) :] for ids in answers]
+        prompt.cut()
         return EncodedGroup(
             prefix_ids_P=np.array(prompt.ids, dtype=np.int64),
             prefix_positions_3P=positions.join(prompt.position_parts),
@@ -108,7 +124,21 @@ class Encoder:
             answers_start=prompt.next_position,
             images=tuple(prompt.images),
             image_tokens=prompt.image_tokens,
+            cuts=tuple(prompt.cuts),
         )
+
+    def _prompt(self, pieces: Sequence[Piece]) -> _Prompt:
+        prompt, last = _Prompt(), len(pieces) - 1
+        for number, piece in enumerate(pieces):
+            starts_turn = piece == Control(IM_START) and 0 < number < last
+            if starts_turn or pieces[number - 1] == Control(VISION_END):
+                prompt.cut()
+            if isinstance(piece, Image):
+                encoded = encode_image(piece, self.rules)
+                prompt.add_image(encoded, self._image_pad, self.rules.merge_size)
+            else:
+                prompt.add_tokens(self._ids(piece))
+        return prompt
 
     def _answer_ids(self, response: str) -> list[int]:
         return [token for piece in answer_pieces(response) for token in self._ids(piece)]

@@ -52,6 +52,12 @@ class TooManyTokens(TooLarge):
         self.tokens, self.limit = tokens, limit
 
 
+class OutOfMemory(RewardError):
+    """The device had no room for a forward pass; a smaller one may fit."""
+
+    code = "out_of_memory"
+
+
 class TooManyPixels(TooLarge):
     """A picture's header promises more pixels than we decode."""
 

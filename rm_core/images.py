@@ -42,8 +42,12 @@ class EncodedImage:
     grid_thw: tuple[int, int, int]
     digest: str
 
+    @property
+    def num_patches(self) -> int:
+        return math.prod(self.grid_thw)
+
     def num_tokens(self, merge_size: int) -> int:
-        return math.prod(self.grid_thw) // merge_size**2
+        return self.num_patches // merge_size**2
 
 
 def decode(data: bytes, *, max_pixels: int) -> Image:

@@ -2,11 +2,13 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel
 
 from rm_core import attention, heads
 from rm_core.images import PixelRules
 from rm_core.packing import PackedBatch
+from rm_core.prefixes import Past
 
 
 class RewardModel(nn.Module):
@@ -20,6 +22,7 @@ class RewardModel(nn.Module):
         self.head = heads.make(head, hidden_size(config))
         self.rules = rules
         self.attention = "sdpa"
+        self.backbone.visual.patch_embed = PatchEmbed(self.backbone.visual.patch_embed.proj)
         for module in (self.backbone, self.backbone.language_model, self.backbone.visual):
             module.config._attn_implementation = attention.NAME
 
@@ -40,14 +43,19 @@ class RewardModel(nn.Module):
         dtype: torch.dtype = self.backbone.language_model.embed_tokens.weight.dtype
         return dtype
 
-    def forward(self, batch: PackedBatch, features_FD: Tensor | None = None) -> Tensor:
+    def forward(
+        self, batch: PackedBatch, features_FD: Tensor | None = None, past: Past | None = None
+    ) -> Tensor:
         """Scores of shape (N,) in the head's precision, groups in order, answers in order."""
-        return self.score(self.hidden(batch, features_FD), batch)
+        return self.score(self.hidden(batch, features_FD, past), batch)
 
-    def hidden(self, batch: PackedBatch, features_FD: Tensor | None = None) -> Tensor:
+    def hidden(
+        self, batch: PackedBatch, features_FD: Tensor | None = None, past: Past | None = None
+    ) -> Tensor:
         """The last layer's output for every token of the row, (T, D).
 
-        `features_FD` are the distinct pictures' features when the caller already has them.
+        `features_FD` are the distinct pictures' features when the caller already has them; `past`
+        brings the keys and values of the batch's cached rows.
         """
         embeds_TD = self.backbone.language_model.embed_tokens(batch.input_ids_T)
         if batch.patches is not None:
@@ -55,7 +63,7 @@ class RewardModel(nn.Module):
                 features_FD = self.image_features(batch.patches, batch.grid_thw)
             rows_MD = features_FD[batch.feature_index_M].to(embeds_TD.dtype)
             embeds_TD = embeds_TD.index_copy(0, batch.image_index_M, rows_MD)
-        return self._decode(embeds_TD, batch)
+        return self._decode(embeds_TD, batch, past)
 
     def score(self, hidden_TD: Tensor, batch: PackedBatch) -> Tensor:
         """The head on each answer's last token, (N,)."""
@@ -81,7 +89,8 @@ class RewardModel(nn.Module):
         by_colour = patches.view(len(patches), 3, -1).to(precise)
         return ((by_colour - mean) / std).flatten(1).to(self.dtype)
 
-    def _decode(self, embeds_TD: Tensor, batch: PackedBatch) -> Tensor:
+    def _decode(self, embeds_TD: Tensor, batch: PackedBatch, past: Past | None) -> Tensor:
+        assert past or not batch.cached, "cached rows need their keys and values"
         backend = attention.BACKENDS[self.attention]
         output = self.backbone.language_model(
             inputs_embeds=embeds_TD.unsqueeze(0),
@@ -90,10 +99,29 @@ class RewardModel(nn.Module):
             position_ids=batch.positions_3T.unsqueeze(1),
             use_cache=False,
             backend=backend,
-            plan=backend.plan(batch.spans, embeds_TD.device),
+            plan=backend.plan(
+                (*batch.shared, *batch.spans),
+                batch.cached_rows,
+                embeds_TD.device,
+                embeds_TD.dtype,
+            ),
+            past=past,
         )
         hidden_1TD: Tensor = output.last_hidden_state
         return hidden_1TD.squeeze(0)
+
+
+class PatchEmbed(nn.Module):
+    """The stock convolution as the matrix product it is: every patch is one step of it."""
+
+    def __init__(self, proj: nn.Conv3d) -> None:
+        super().__init__()
+        self.proj = proj  # the released key
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """(patches, 1176) -> (patches, width)."""
+        weight = self.proj.weight
+        return linear(patches.to(weight.dtype), weight.flatten(1))
 
 
 def hidden_size(config: Qwen2_5_VLConfig) -> int:

@@ -11,23 +11,7 @@ from torch import Tensor
 
 from rm_core.encode import EncodedGroup
 from rm_core.images import EncodedImage
-
-
-@dataclass(frozen=True, slots=True)
-class GroupSpan:
-    """Where one group sits in the row: `[prefix | answer 1 | answer 2 | ...]` from `start`."""
-
-    start: int
-    prefix: int
-    answers: tuple[int, ...]
-
-    @property
-    def length(self) -> int:
-        return self.prefix + sum(self.answers)
-
-    def answer_starts(self) -> list[int]:
-        ends = np.cumsum((self.start + self.prefix, *self.answers))
-        return [int(end) for end in ends[:-1]]
+from rm_core.layout import Find, GroupSpan, PrefixKey, lay_out
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -38,6 +22,10 @@ class PackedBatch:
     positions_3T: Tensor
     score_index_N: Tensor
     spans: tuple[GroupSpan, ...]
+    shared: tuple[GroupSpan, ...]  # beginnings of several groups; nothing in them is scored
+    computed_tokens: tuple[int, ...]  # how much of the row each group added
+    cached: tuple[tuple[PrefixKey, Tensor], ...]  # (layers, 2, rows, key heads, head size) each
+    fresh: tuple[tuple[PrefixKey, range], ...]  # pieces of prompts that this row computes
     patches: Tensor | None  # uint8, (patches of all distinct pictures, 1176)
     grid_thw: Tensor | None  # int64, (distinct pictures, 3)
     image_digests: tuple[str, ...]
@@ -51,6 +39,10 @@ class PackedBatch:
     @property
     def group_sizes(self) -> list[int]:
         return [len(span.answers) for span in self.spans]
+
+    @property
+    def cached_rows(self) -> int:
+        return sum(entry.shape[2] for _, entry in self.cached)
 
     def to(self, device: torch.device | str) -> "PackedBatch":
         """The same batch with its tensors on `device`."""
@@ -67,43 +59,37 @@ class PackedBatch:
         return [[next(rest) for _ in range(size)] for size in self.group_sizes]
 
 
-def pack(groups: Sequence[EncodedGroup], image_pad_id: int, merge_size: int) -> PackedBatch:
-    """Lay groups one after another. Order of scores: groups in order, answers in order."""
+def pack(
+    groups: Sequence[EncodedGroup],
+    image_pad_id: int,
+    merge_size: int,
+    find: Find[Tensor] | None = None,
+) -> PackedBatch:
+    """Lay groups one after another. Order of scores: groups in order, answers in order.
+
+    With `find`, beginnings of prompts that several groups share are laid out once, and those it
+    still knows the keys and values of are left out of the row.
+    """
     assert groups, "an empty batch has no scores"
-    spans = _spans(groups)
-    ids_T = np.concatenate([part for group in groups for part in _ids(group)])
-    distinct = {image.digest: image for group in groups for image in group.images}
-    shown = [image.digest for group in groups for image in group.images]
+    layout = lay_out(groups, find)
+    ids_T = np.concatenate(layout.ids)
+    distinct = {image.digest: image for image in layout.images}
+    shown = [image.digest for image in layout.images]
     return PackedBatch(
         input_ids_T=torch.from_numpy(ids_T),
-        positions_3T=torch.from_numpy(np.concatenate([_positions(g) for g in groups], axis=1)),
-        score_index_N=torch.tensor(_score_indices(spans)),
-        spans=spans,
+        positions_3T=torch.from_numpy(np.concatenate(layout.positions, axis=1)),
+        score_index_N=torch.tensor(_score_indices(layout.spans)),
+        spans=tuple(layout.spans),
+        shared=tuple(layout.shared),
+        computed_tokens=tuple(layout.computed),
+        cached=tuple(layout.cached.items()),
+        fresh=tuple(layout.fresh),
         patches=_patches(distinct),
         grid_thw=_grids(distinct),
         image_digests=tuple(distinct),
         image_index_M=torch.from_numpy(np.flatnonzero(ids_T == image_pad_id)),
         feature_index_M=torch.from_numpy(_feature_rows(distinct, shown, merge_size)),
     )
-
-
-def _spans(groups: Sequence[EncodedGroup]) -> tuple[GroupSpan, ...]:
-    starts = np.cumsum([0, *(group.num_tokens for group in groups)])
-    return tuple(
-        GroupSpan(int(start), group.prompt_tokens, group.answer_tokens)
-        for start, group in zip(starts, groups, strict=False)
-    )
-
-
-def _ids(group: EncodedGroup) -> list[NDArray[np.int64]]:
-    return [group.prefix_ids_P, *group.answer_ids]
-
-
-def _positions(group: EncodedGroup) -> NDArray[np.int64]:
-    # Every answer starts where the prompt ends: it never sees its siblings.
-    steps = [np.arange(length) + group.answers_start for length in group.answer_tokens]
-    answers_3A = np.broadcast_to(np.concatenate(steps), (3, sum(group.answer_tokens)))
-    return np.concatenate([group.prefix_positions_3P, answers_3A], axis=1)
 
 
 def _score_indices(spans: Sequence[GroupSpan]) -> list[int]:

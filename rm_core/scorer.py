@@ -11,16 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from rm_core import attention, golden
 from rm_core.calibration import Calibration
 from rm_core.chat import TEMPLATE_DIGEST
 from rm_core.checkpoints import Checkpoint, load
+from rm_core.cost import CostModel
 from rm_core.encode import EncodedGroup
 from rm_core.errors import InvalidInput, TooManyTokens, UnknownName
+from rm_core.features import FeatureCache
+from rm_core.layout import Find
+from rm_core.memory import memory_errors
+from rm_core.options import Options
 from rm_core.packing import PackedBatch, pack
+from rm_core.prefixes import PrefixCache
 from rm_core.types import ScoreGroup
 
+FAST = Options()
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # The reference precision of tests: on no setting's list, but a script may ask for it.
 ALL_DTYPES = {**DTYPES, "float64": torch.float64}
@@ -37,6 +45,7 @@ class ModelInfo:
     dtype: str
     device: str
     attention: str
+    score_mode: str
     context_limit: int
     min_pixels: int
     max_pixels: int
@@ -47,12 +56,18 @@ class ModelInfo:
 class Scorer:
     """A loaded checkpoint. `encode` is thread-safe; one thread at a time may score."""
 
-    def __init__(self, checkpoint: Checkpoint, *, attention_name: str = "auto") -> None:
+    def __init__(self, checkpoint: Checkpoint, options: Options = FAST) -> None:
         self.model = checkpoint.model
         self.encoder = checkpoint.encoder
         self.calibration: Calibration | None = checkpoint.calibration
-        self.model.attention = attention.choose(attention_name, self.model.device, self.model.dtype)
-        self.info = _describe(checkpoint)
+        self.options = options
+        self.model.attention = attention.choose(
+            options.attention, self.model.device, self.model.dtype
+        )
+        self.features = FeatureCache(options.feature_cache_bytes)
+        self.prefixes = PrefixCache(options.prefix_cache_bytes)
+        self.info = _describe(checkpoint, options)
+        self._cost = CostModel.of(self.model)
         self._golden = golden.Golden.read(checkpoint.folder)
 
     @classmethod
@@ -62,8 +77,8 @@ class Scorer:
         *,
         device: str = "auto",
         dtype: str = "auto",
-        attention: str = "auto",
         max_pixels: int | None = None,
+        options: Options = FAST,
     ) -> "Scorer":
         """Open a folder, a hub id (`org/name[@revision]`) or, without a name, the embedded model.
 
@@ -71,7 +86,7 @@ class Scorer:
         """
         place = _device(device)
         checkpoint = load(source, device=place, dtype=_dtype(dtype, place), max_pixels=max_pixels)
-        return cls(checkpoint, attention_name=attention)
+        return cls(checkpoint, options)
 
     def encode(self, group: ScoreGroup) -> EncodedGroup:
         """Text and pictures to numbers, on the CPU. Raises TooManyTokens; nothing is cut."""
@@ -80,17 +95,47 @@ class Scorer:
             raise TooManyTokens(encoded.longest, self.info.context_limit)
         return encoded
 
-    def pack(self, groups: Sequence[EncodedGroup]) -> PackedBatch:
-        return pack(groups, self.model.image_pad_id, self.encoder.rules.merge_size)
+    def pack(self, groups: Sequence[EncodedGroup]) -> list[PackedBatch]:
+        """The forward passes for these groups, on the CPU; one, unless the mode is invariant.
+
+        Thread-safe: it can be called while another batch runs.
+        """
+        if self.options.is_invariant:
+            return [self._pack([group]) for group in groups]
+        return [self._pack(groups, self.prefixes.kept.get)]
+
+    def _pack(
+        self, groups: Sequence[EncodedGroup], find: Find[Tensor] | None = None
+    ) -> PackedBatch:
+        return pack(groups, self.model.image_pad_id, self.encoder.rules.merge_size, find)
+
+    def forward(self, batch: PackedBatch) -> list[list[float]]:
+        """One forward pass: one list of raw scores per group, answers in order.
+
+        Raises OutOfMemory when the device has no room for it.
+        """
+        with memory_errors():
+            return batch.split(self._scores(batch.to(self.model.device)))
 
     @torch.inference_mode()
+    def _scores(self, batch: PackedBatch) -> list[float]:
+        past = self.prefixes.past(batch)
+        scores_N = self.model(batch, self.features.of(self.model, batch), past)
+        if past:
+            self.prefixes.keep(batch, past)
+        scores: list[float] = scores_N.tolist()
+        return scores
+
+    def cost(self, group: EncodedGroup) -> float:
+        """The arithmetic of one group, as a number of text tokens."""
+        return self._cost.tokens(group)
+
     def score_encoded(self, groups: Sequence[EncodedGroup]) -> list[list[float]]:
-        """One forward over all groups; one list of raw scores per group, answers in order."""
-        batch = self.pack(groups).to(self.model.device)
-        return batch.split(self.model(batch).tolist())
+        """One list of raw scores per group, answers in order."""
+        return [scores for batch in self.pack(groups) for scores in self.forward(batch)]
 
     def score(self, groups: Sequence[ScoreGroup]) -> list[list[float]]:
-        """Encode and score in one forward. Batching is the caller's: memory grows with `groups`."""
+        """Encode and score at once. Batching is the caller's: memory grows with `groups`."""
         if not groups:
             raise InvalidInput("there is nothing to score: the list of groups is empty")
         return self.score_encoded([self.encode(group) for group in groups])
@@ -103,7 +148,7 @@ class Scorer:
         return golden.compare(self._golden, scores, self.info.dtype)
 
 
-def _describe(checkpoint: Checkpoint) -> ModelInfo:
+def _describe(checkpoint: Checkpoint, options: Options) -> ModelInfo:
     model, rules = checkpoint.model, checkpoint.encoder.rules
     return ModelInfo(
         name=checkpoint.name,
@@ -113,6 +158,7 @@ def _describe(checkpoint: Checkpoint) -> ModelInfo:
         dtype=str(model.dtype).removeprefix("torch."),
         device=_device_name(model.device),
         attention=model.attention,
+        score_mode=options.score_mode,
         context_limit=int(model.backbone.config.get_text_config().max_position_embeddings),
         min_pixels=rules.min_pixels,
         max_pixels=rules.max_pixels,

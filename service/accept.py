@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Annotated, TypeVar
 
 from fastapi import Header, Request
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from service import strictjson
 from service.deps import Call, PartsDep, TraceDep
@@ -13,12 +13,11 @@ from service.errors import UnsupportedMediaType
 from service.limits import Priority, read_body
 from service.prepare import Preparer
 from service.problems import invalid
-from service.schemas import CompareRequest, RankRequest, ScoreRequest
 from service.trace import Trace
 
 # Below this a thread costs more than the parsing it takes off the event loop.
 PARSE_INLINE_BYTES = 64 * 1024
-Body = TypeVar("Body", ScoreRequest, CompareRequest, RankRequest)
+Body = TypeVar("Body", bound=BaseModel)
 
 
 def accepted(model: type[Body]) -> Callable[..., AsyncIterator[Call[Body]]]:
@@ -43,7 +42,7 @@ def accepted(model: type[Body]) -> Callable[..., AsyncIterator[Call[Body]]]:
         with parts.admission.permit(priority):
             with trace.stage("read"):
                 body = await _parsed(model, data, parts.preparer)
-            yield Call(body, trace, _deadline(trace, deadline_ms))
+            yield Call(body, trace, _deadline(trace, deadline_ms), bulk=priority == "bulk")
 
     return accept
 

@@ -9,10 +9,18 @@ from pydantic.json_schema import models_json_schema
 
 from rm_core.errors import RewardError
 from service import __version__, examples
+from service.compat.cohere import RerankRequest
+from service.compat.llamafactory import ScoreEvaluationRequest
+from service.compat.openrlhf import GetRewardRequest
+from service.compat.vllm import ClassifyRequest, EmbeddingsRequest, PoolingRequest
 from service.errors import error_body, status_of
 from service.schemas import CompareRequest, RankRequest, ScoreRequest
 
-BODIES: tuple[type[BaseModel], ...] = (ScoreRequest, CompareRequest, RankRequest)
+BODIES: tuple[type[BaseModel], ...] = (
+    *(ScoreRequest, CompareRequest, RankRequest),
+    *(GetRewardRequest, ClassifyRequest, PoolingRequest, EmbeddingsRequest),
+    *(RerankRequest, ScoreEvaluationRequest),
+)
 REFERENCE = "#/components/schemas/{model}"
 DESCRIPTION = (
     "Scores answers to a prompt with pictures. Nothing is ever truncated; every answer carries "

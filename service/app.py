@@ -16,16 +16,17 @@ from starlette.staticfiles import StaticFiles
 from rm_core.errors import RewardError
 from service import apidoc
 from service.auth import ApiKeys
-from service.batching import Budget
 from service.deps import Parts
+from service.dial import Internet
 from service.edge import Edge
 from service.errors import MethodNotAllowed, NotFound, error_response
+from service.fetch import Fetcher
 from service.limits import Admission
 from service.media import ImageStore
 from service.metrics import Metrics
 from service.prepare import Preparer
 from service.problems import invalid
-from service.routes import images, ops, pages, score
+from service.routes import compat, images, ops, pages, score
 from service.scheduler import Scheduler
 from service.selfcheck import check
 from service.settings import Settings
@@ -37,9 +38,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("vlrm.app")
 
 
-def create_app(settings: Settings, scorer: "Scorer") -> FastAPI:
-    """A server for `scorer`; it becomes ready once the golden self check has passed."""
-    parts = assemble(settings, scorer)
+def create_app(settings: Settings, scorer: "Scorer", internet: Internet | None = None) -> FastAPI:
+    """A server for `scorer`; it becomes ready once the golden self check has passed.
+
+    Pictures are fetched through `internet`, by default the real one.
+    """
+    parts = assemble(settings, scorer, internet)
     app = build_api()
     app.state.parts = parts
     app.add_middleware(Edge, revision=scorer.info.revision, metrics=parts.metrics)
@@ -49,7 +53,7 @@ def create_app(settings: Settings, scorer: "Scorer") -> FastAPI:
 def build_api() -> FastAPI:
     """Routes and error answers without a model behind them: enough for openapi.json."""
     app = FastAPI(docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
-    for routes in (score, images, ops, pages):
+    for routes in (score, compat, images, ops, pages):
         app.include_router(routes.router)
     app.mount("/static", StaticFiles(directory=pages.STATIC), name="static")
     app.add_exception_handler(RewardError, answer_error)
@@ -59,23 +63,26 @@ def build_api() -> FastAPI:
     return app
 
 
-def assemble(settings: Settings, scorer: "Scorer") -> Parts:
+def assemble(settings: Settings, scorer: "Scorer", internet: Internet | None) -> Parts:
     """One of each part, wired together."""
     metrics = Metrics(CollectorRegistry())
     store = ImageStore(settings.image_store_bytes)
+    fetcher = None
+    if settings.media_urls != "off":
+        fetcher = Fetcher(settings, metrics, internet or Internet())
     worker = Worker(scorer)
-    budget = Budget(
-        settings.max_batch_groups, settings.max_batch_tokens, settings.max_batch_patches
+    scheduler = Scheduler(
+        worker, scorer.cost, settings.max_batch_tokens, settings.max_wait_s, metrics
     )
     parts = Parts(
         settings=settings,
         scorer=scorer,
         keys=ApiKeys.of(settings),
-        admission=Admission(settings.max_in_flight),
+        admission=Admission(settings.max_in_flight, scheduler.expected_wait_s),
         store=store,
-        preparer=Preparer(scorer.encode, store, settings),
+        preparer=Preparer(scorer.encode, store, settings, fetcher),
         worker=worker,
-        scheduler=Scheduler(worker, budget, metrics),
+        scheduler=scheduler,
         metrics=metrics,
     )
     watch(parts)
@@ -87,10 +94,15 @@ def watch(parts: Parts) -> None:
     metrics, info = parts.metrics, parts.scorer.info
     metrics.watch(metrics.in_flight, lambda: parts.admission.in_flight)
     metrics.watch(metrics.queue_groups, lambda: len(parts.scheduler))
+    metrics.watch(metrics.expected_wait, parts.scheduler.expected_wait_s)
+    metrics.watch(metrics.batch_budget, lambda: parts.scheduler.budget)
     metrics.watch(metrics.ready, lambda: parts.admission.ready)
     metrics.watch(metrics.draining, lambda: parts.admission.draining)
     metrics.watch(metrics.store_bytes, lambda: parts.store.size_bytes)
     metrics.watch(metrics.store_images, lambda: len(parts.store))
+    metrics.watch_caches(
+        {"features": parts.scorer.features.kept, "prefixes": parts.scorer.prefixes.kept}
+    )
     metrics.model_info.labels(
         info.name, info.revision, info.head, info.dtype, info.device, info.attention
     ).set(1)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Generic, TypeVar
 
 from fastapi import Depends, Header, Request
+from pydantic import BaseModel
 
 from service.auth import ApiKeys
 from service.errors import Forbidden, MissingKey
@@ -13,16 +14,16 @@ from service.media import ImageStore
 from service.metrics import Metrics
 from service.prepare import Preparer
 from service.scheduler import Scheduler
-from service.schemas import AnyRequest
 from service.settings import Settings
 from service.trace import Trace
 from service.worker import Worker
 
 if TYPE_CHECKING:
     from rm_core.golden import SelfCheck
+    from rm_core.packing import PackedBatch
     from rm_core.scorer import Scorer
 
-Body_co = TypeVar("Body_co", bound=AnyRequest, covariant=True)
+Body_co = TypeVar("Body_co", bound=BaseModel, covariant=True)
 
 
 @dataclass(slots=True)
@@ -35,7 +36,7 @@ class Parts:
     admission: Admission
     store: ImageStore
     preparer: Preparer
-    worker: Worker
+    worker: "Worker[PackedBatch]"
     scheduler: Scheduler
     metrics: Metrics
     self_check: "SelfCheck | None" = None
@@ -48,6 +49,7 @@ class Call(Generic[Body_co]):
     body: Body_co
     trace: Trace
     deadline: float
+    bulk: bool
 
 
 async def get_parts(request: Request) -> Parts:

@@ -1,6 +1,7 @@
 """What the service itself refuses, and the one table that gives every error its status."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -61,10 +62,10 @@ class TextTooLong(TooLarge):
     code = "text_too_long"
 
 
-class TooManyPatches(TooLarge):
-    """The pictures of one request need more patches than fit one forward pass."""
+class TooMuchWork(TooLarge):
+    """The prompt with one answer is more than one forward pass may, or can, hold."""
 
-    code = "too_many_patches"
+    code = "too_much_work"
 
 
 class UnsupportedMediaType(RewardError):
@@ -79,10 +80,40 @@ class NotSupported(InvalidInput):
     code = "not_supported"
 
 
+class UrlNotAllowed(InvalidInput):
+    """A picture's URL, or where it redirects, is somewhere this server may not fetch from."""
+
+    code = "url_not_allowed"
+
+
+class FetchFailed(InvalidInput):
+    """No picture came back from a URL: no such host, no connection, another status than 200."""
+
+    code = "fetch_failed"
+
+
+class FetchTooSlow(InvalidInput):
+    """A picture did not arrive from its URL within the server's time for fetching."""
+
+    code = "fetch_too_slow"
+
+
+class FetchTooLarge(TooLarge):
+    """The pictures fetched for one request are over the server's byte limit."""
+
+    code = "fetch_too_large"
+
+
 class DigestMismatch(InvalidInput):
     """Uploaded bytes do not hash to the digest in the address."""
 
     code = "digest_mismatch"
+
+
+class PictureMissing(InvalidInput):
+    """A templated text shows a picture that the request does not hold; never scored blind."""
+
+    code = "picture_missing"
 
 
 class TooManyResponses(InvalidInput):
@@ -106,9 +137,9 @@ class Unavailable(RewardError):
 
     code = "unavailable"
 
-    def __init__(self, message: str, *, retry_after_s: int | None = None) -> None:
+    def __init__(self, message: str, *, wait_s: float = 0.0) -> None:
         super().__init__(message)
-        self.retry_after_s = next(_spread) if retry_after_s is None else retry_after_s
+        self.retry_after_s = math.ceil(wait_s) + next(_spread)
 
 
 class Overloaded(Unavailable):
@@ -136,7 +167,7 @@ class DeadlinePassed(RewardError):
 
 
 class ForwardFailed(RewardError):
-    """The model raised; nobody in that batch gets a score."""
+    """The model raises on this request, also without the others of its batch."""
 
     code = "forward_failed"
 

@@ -1,7 +1,7 @@
 """How much the server takes: bytes of a body, and requests at the same time."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -43,8 +43,8 @@ def too_large(limit: int) -> BodyTooLarge:
 class Admission:
     """One permit per request, held until its answer is out; closed while draining or not ready."""
 
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
+    def __init__(self, limit: int, expected_wait_s: Callable[[], float]) -> None:
+        self.limit, self._expected_wait_s = limit, expected_wait_s
         self.in_flight = 0
         self.draining = False
         self.not_ready: str | None = "the golden self check has not finished yet"
@@ -61,7 +61,10 @@ class Admission:
             return NotReady(f"the server is not ready: {self.not_ready}")
         share = BULK_SHARE if priority == "bulk" else 1.0
         if self.in_flight >= max(1, int(self.limit * share)):
-            return Overloaded(f"{self.in_flight} requests are already being worked on; retry later")
+            return Overloaded(
+                f"{self.in_flight} requests are already being worked on; retry later",
+                wait_s=self._expected_wait_s(),
+            )
         return None
 
     def check(self, priority: Priority = "interactive") -> None:

@@ -1,15 +1,18 @@
-"""Where a picture's bytes come from: a data URL, or the store of uploaded pictures."""
+"""Where a picture's bytes come from: a data URL, the store of uploads, or a fetched URL."""
 
 import binascii
 import hashlib
 import re
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 
 from rm_core.errors import ImageNotFound, InvalidImage, TooLarge
+from service import schemas
 from service.errors import DigestMismatch, NotSupported
 
 HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
+_WEB_URL = re.compile(r"https?:", re.IGNORECASE | re.ASCII)
 _DATA_URL = re.compile(r"data:image/(?:png|jpe?g|webp);base64", re.IGNORECASE)
 
 
@@ -59,8 +62,32 @@ def check_digest(data: bytes, digest: str) -> None:
         raise DigestMismatch(f"the body's sha256 is {actual}; the address says {digest}")
 
 
-def picture_bytes(url: str, store: ImageStore) -> bytes:
-    """The encoded picture that `url` stands for."""
+def picture_urls(body: schemas.Prompt) -> list[tuple[str, str]]:
+    """The field and the URL of every picture, in the order of the request."""
+    if body.messages is None:
+        return [(f"images[{i}]", url) for i, url in enumerate(body.images)]
+    return [
+        (f"messages[{i}].content[{j}].image_url.url", part.image_url.url)
+        for i, message in enumerate(body.messages)
+        if not isinstance(message.content, str)
+        for j, part in enumerate(message.content)
+        if isinstance(part, schemas.ImageContent)
+    ]
+
+
+def web_urls(pictures: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Each distinct http(s) URL among (field, URL) pairs, and the first field it is in."""
+    found: dict[str, str] = {}
+    for field, url in pictures:
+        if _WEB_URL.match(url):
+            found.setdefault(url, field)
+    return found
+
+
+def picture_bytes(url: str, store: ImageStore, fetched: Mapping[str, bytes]) -> bytes:
+    """The encoded picture that `url` stands for; `fetched` holds what lay behind http(s) URLs."""
+    if url in fetched:
+        return fetched[url]
     scheme, _, rest = url.partition(":")
     match scheme.lower():
         case "data":
@@ -69,8 +96,8 @@ def picture_bytes(url: str, store: ImageStore) -> bytes:
             return store.get(_digest(rest))
         case "http" | "https":
             raise NotSupported(
-                "fetching URLs is off on this server; send the picture as a data: URL, or "
-                "upload it with PUT /images/<sha256> and send sha256:<hex>"
+                "fetching URLs is off on this server (VLRM_MEDIA_URLS); send the picture as a "
+                "data: URL, or upload it with PUT /images/<sha256> and send sha256:<hex>"
             )
         case _:
             raise InvalidImage("a picture is a data:image/...;base64, URL or sha256:<hex>")

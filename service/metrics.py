@@ -15,6 +15,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from service.cachestats import Caches, CacheStats
 from service.trace import STAGES, Trace
 
 if TYPE_CHECKING:
@@ -28,7 +29,10 @@ SECONDS = (
 SIZES = tuple(2.0**k for k in range(18))
 SCORES = (-20, -15, -10, -7.5, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 7.5, 10, 15, 20)
 MARGINS = (0, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16)
-SCORING_ROUTES = ("/score", "/compare", "/rank")
+SCORING_ROUTES = (
+    *("/score", "/compare", "/rank"),
+    *("/get_reward", "/classify", "/pooling", "/v1/embeddings", "/rerank", "/v1/score/evaluation"),
+)
 
 
 class Metrics:
@@ -59,6 +63,12 @@ class Metrics:
         )
         self.in_flight = Gauge("vlrm_in_flight", "Accepted and unanswered requests", registry=r)
         self.queue_groups = Gauge("vlrm_queue_groups", "Groups waiting for the device", registry=r)
+        self.expected_wait = Gauge(
+            "vlrm_expected_wait_seconds", "Predicted wait of a request that came now", registry=r
+        )
+        self.batch_budget = Gauge(
+            "vlrm_batch_budget_tokens", "What a forward pass may cost, in text tokens", registry=r
+        )
         self.ready = Gauge("vlrm_ready", "1 when new work is taken", registry=r)
         self.draining = Gauge("vlrm_draining", "1 when the server is going away", registry=r)
         self.batch_groups = Histogram(
@@ -75,7 +85,7 @@ class Metrics:
         )
         self.tokens = Counter(
             "vlrm_tokens",
-            "Tokens computed, and tokens saved by sharing the prompt",
+            "Tokens computed, and tokens saved by sharing and keeping prompts",
             ("kind",),
             registry=r,
         )
@@ -88,6 +98,15 @@ class Metrics:
         )
         self.store_bytes = Gauge("vlrm_image_store_bytes", "Bytes of uploaded pictures", registry=r)
         self.store_images = Gauge("vlrm_image_store_images", "Uploaded pictures held", registry=r)
+        self.media_fetches = Counter(
+            "vlrm_media_fetches",
+            "Pictures fetched by URL: ok, cancelled, or the code of the error",
+            ("result",),
+            registry=r,
+        )
+        self.media_fetch_bytes = Counter(
+            "vlrm_media_fetch_bytes", "Bytes of pictures read from URLs", registry=r
+        )
         self.model_info = Gauge(
             "vlrm_model_info",
             "Always 1; the model is in the labels",
@@ -113,8 +132,13 @@ class Metrics:
             self.stage_seconds.labels(stage)
         for kind in ("computed", "shared"):
             self.tokens.labels(kind)
+        for result in ("ok", "cancelled", "url_not_allowed", "fetch_failed", "fetch_too_slow"):
+            self.media_fetches.labels(result)
         for reason in ("overloaded", "draining", "deadline_passed", "forward_failed"):
             self.rejected.labels(reason)
+
+    def watch_caches(self, caches: Caches) -> None:
+        self.registry.register(CacheStats(caches))
 
     def watch(self, gauge: Gauge, read: Callable[[], float]) -> None:
         """Read the truth at scrape time instead of keeping a second copy of it."""
@@ -128,14 +152,16 @@ class Metrics:
         if trace.error_code:
             self.rejected.labels(trace.error_code).inc()
 
-    def batch_done(self, groups: Sequence["EncodedGroup"], forward_s: float) -> None:
+    def batch_done(
+        self, groups: Sequence["EncodedGroup"], computed: Sequence[int], forward_s: float
+    ) -> None:
         self.forward_seconds.observe(forward_s)
         self.batch_groups.observe(len(groups))
-        self.batch_tokens.observe(sum(group.num_tokens for group in groups))
+        self.batch_tokens.observe(sum(computed))
         self.batch_patches.observe(sum(group.num_patches for group in groups))
-        for group in groups:
-            self.tokens.labels("computed").inc(group.num_tokens)
-            self.tokens.labels("shared").inc(group.prompt_tokens * (len(group.answer_tokens) - 1))
+        alone = sum(g.prompt_tokens * len(g.answer_ids) + sum(g.answer_tokens) for g in groups)
+        self.tokens.labels("computed").inc(sum(computed))
+        self.tokens.labels("shared").inc(alone - sum(computed))
 
     def exposition(self) -> bytes:
         """The Prometheus text format."""

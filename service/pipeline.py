@@ -31,8 +31,8 @@ async def score(call: Call[AnyRequest], parts: Parts, receive: Receive) -> Resul
 
 
 async def _score(call: Call[AnyRequest], parts: Parts) -> Result:
-    prepared = await parts.preparer.prepare(call.body, call.trace)
-    scored = await parts.scheduler.submit(prepared.group, deadline=call.deadline)
+    prepared = await parts.preparer.prepare(call.body, call.trace, call.deadline)
+    scored = await parts.scheduler.submit(prepared.group, deadline=call.deadline, bulk=call.bulk)
     call.trace.add("queue", scored.queue_s)
     call.trace.add("forward", scored.forward_s)
     result = _result(prepared, scored)
@@ -48,7 +48,7 @@ def _result(prepared: Prepared, scored: Scored) -> Result:
         prompt_tokens=group.prompt_tokens,
         image_tokens=group.image_tokens,
         response_tokens=sum(tokens),
-        computed_tokens=group.num_tokens,
+        computed_tokens=scored.computed_tokens,
     )
     return Result(tuple(scored.scores[place] for place in places), tokens, usage)
 

@@ -1,8 +1,9 @@
 """Request body -> ScoreGroup -> EncodedGroup, in threads, off the event loop."""
 
 import asyncio
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -12,7 +13,8 @@ from rm_core.images import decode
 from rm_core.types import Conversation, Image, ImagePart, Part, ScoreGroup, TextPart, Turn
 from service import schemas
 from service.errors import NotSupported, TextTooLong, TooManyImages, TooManyResponses
-from service.media import ImageStore, picture_bytes
+from service.fetch import Fetcher
+from service.media import ImageStore, picture_bytes, picture_urls, web_urls
 from service.settings import Settings
 from service.trace import Trace
 
@@ -35,24 +37,41 @@ class Prepared:
 class Preparer:
     """A sized pool of threads: pictures and tokens never hold up the event loop."""
 
-    def __init__(self, encode: Encode, store: ImageStore, settings: Settings) -> None:
+    def __init__(
+        self,
+        encode: Encode,
+        store: ImageStore,
+        settings: Settings,
+        fetcher: Fetcher | None = None,
+    ) -> None:
         self._encode, self._store, self._settings = encode, store, settings
+        self._fetcher = fetcher
         self._pool = ThreadPoolExecutor(settings.prepare_threads, thread_name_prefix="prepare")
 
     async def run(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, call)
 
-    async def prepare(self, body: schemas.AnyRequest, trace: Trace) -> Prepared:
+    async def prepare(
+        self, body: schemas.AnyRequest, trace: Trace, deadline: float = math.inf
+    ) -> Prepared:
         """The encoded group, or an error that names the field to change."""
         refuse_too_many(body, self._settings)
+        fetched = await self.fetch(web_urls(picture_urls(body)), trace, deadline)
         with trace.stage("prepare"):
-            prepared = await self.run(lambda: self._prepared(body))
+            prepared = await self.run(lambda: self._prepared(body, fetched))
         trace.add("fetch", prepared.fetch_s)
         trace.add("prepare", -prepared.fetch_s)
         return prepared
 
-    def _prepared(self, body: schemas.AnyRequest) -> Prepared:
-        pictures = Pictures(self._store, self._settings)
+    async def fetch(
+        self, fields: Mapping[str, str], trace: Trace, deadline: float
+    ) -> Mapping[str, bytes]:
+        """The pictures behind URLs, where this server fetches any; `fields` says who asks."""
+        with trace.stage("fetch"):
+            return await self._fetcher.fetch(fields, deadline) if self._fetcher and fields else {}
+
+    def _prepared(self, body: schemas.AnyRequest, fetched: Mapping[str, bytes]) -> Prepared:
+        pictures = Pictures(self._store, self._settings, fetched)
         # Each text once and always in the same order: rounding depends on the place in a batch,
         # and equal answers must tie exactly, swapped ones negate their margin exactly.
         answers = sorted(set(body.answers))
@@ -67,15 +86,15 @@ class Preparer:
 class Pictures:
     """Opens the pictures of one request, under one pixel budget for all of them."""
 
-    def __init__(self, store: ImageStore, settings: Settings) -> None:
-        self._store = store
+    def __init__(self, store: ImageStore, settings: Settings, fetched: Mapping[str, bytes]) -> None:
+        self._store, self._fetched = store, fetched
         self._each, self._left = settings.max_image_pixels, settings.max_request_pixels
         self.fetch_s = 0.0
 
     def open(self, url: str, field: str) -> Image:
         try:
             started = time.monotonic()
-            data = picture_bytes(url, self._store)
+            data = picture_bytes(url, self._store, self._fetched)
             self.fetch_s += time.monotonic() - started
             image = decode(data, max_pixels=min(self._each, self._left))
         except RewardError as error:

@@ -6,7 +6,10 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 from pydantic_core import PydanticCustomError
 
 # Tags that only steer validation begin with "~", so that they can be left out of field paths.
-PICTURE = "data:image/png;base64,... or sha256:<hex> of an uploaded picture"
+PICTURE = (
+    "data:image/png;base64,..., sha256:<hex> of an uploaded picture, or an http(s) URL where the "
+    "server is set to fetch those"
+)
 
 
 class Strict(BaseModel):

@@ -19,6 +19,7 @@ from service.settings import Settings, SettingsError
 from service.worker import limit_threads
 
 if TYPE_CHECKING:
+    from rm_core.options import Options
     from rm_core.scorer import Scorer
 
 logger = logging.getLogger("vlrm.serve")
@@ -80,8 +81,21 @@ def load_scorer(settings: Settings) -> "Scorer":
         settings.model,
         device=settings.device,
         dtype=settings.dtype,
-        attention=settings.attention,
         max_pixels=settings.max_pixels,
+        options=options(settings),
+    )
+
+
+def options(settings: Settings) -> "Options":
+    """The caches' defaults are for mode fast; invariant keeps nothing."""
+    from rm_core.options import Options
+
+    fast = settings.score_mode == "fast"
+    return Options(
+        attention=settings.attention,
+        score_mode=settings.score_mode,
+        feature_cache_bytes=settings.feature_cache_bytes if fast else 0,
+        prefix_cache_bytes=settings.prefix_cache_bytes if fast else 0,
     )
 
 

@@ -8,7 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from service.netguard import Mode, Policy
 
 PREFIX = "VLRM_"
 MIB = 1024 * 1024
@@ -42,6 +51,11 @@ class Settings(BaseModel):
         default="auto", description="Number type of the forward pass; the head is always float32."
     )
     attention: str = Field(default="auto", description="Attention back-end of rm_core, or auto.")
+    score_mode: Literal["fast", "invariant"] = Field(
+        default="fast",
+        description="invariant: every request runs alone, its score is bit-identical whoever else "
+        "asks; slower, and the caches are off.",
+    )
     threads: int = Field(
         default=0, ge=0, le=1024, description="CPU threads of torch; 0: torch decides."
     )
@@ -51,13 +65,24 @@ class Settings(BaseModel):
         description="Pixel budget pictures are resized to; none: the checkpoint's.",
     )
     max_batch_tokens: int = Field(
-        default=16_384, ge=64, description="Token budget of one forward pass."
+        default=16_384,
+        ge=64,
+        description="Budget of one forward pass in text tokens; pictures and attention count by "
+        "their arithmetic.",
     )
-    max_batch_patches: int = Field(
-        default=65_536, ge=16, description="Picture patch budget of one forward pass."
+    feature_cache_bytes: int = Field(
+        default=256 * MIB, ge=0, description="Device memory for picture features; 0: off."
     )
-    max_batch_groups: int = Field(
-        default=64, ge=1, description="Most requests in one forward pass."
+    prefix_cache_bytes: int = Field(
+        default=512 * MIB,
+        ge=0,
+        description="Device memory for keys and values of prompts; 0: off.",
+    )
+    max_wait_s: float = Field(
+        default=30.0,
+        gt=0,
+        le=3600,
+        description="Above this predicted wait a request is refused with Retry-After.",
     )
     max_in_flight: int = Field(
         default=256,
@@ -80,6 +105,32 @@ class Settings(BaseModel):
         default=256 * MIB,
         ge=1024,
         description="Memory for uploaded pictures; the least used go first.",
+    )
+    media_urls: Mode = Field(
+        default="off",
+        description="Fetch pictures by http(s) URL: off, allowlist (media_allowed_hosts only) or "
+        "public (any host with public addresses only).",
+    )
+    media_allowed_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="With media_urls=allowlist: host, *.suffix, host:port or *.suffix:port, "
+        "separated by commas.",
+    )
+    media_private_addresses: bool = Field(
+        default=False,
+        description="With media_urls=allowlist: the hosts may have loopback or private addresses.",
+    )
+    media_timeout_s: float = Field(
+        default=10.0,
+        gt=0,
+        le=600,
+        description="The pictures of one request must have been fetched within this many seconds.",
+    )
+    media_max_bytes: int = Field(
+        default=32 * MIB, ge=1024, description="Fetched pictures of one request together."
+    )
+    media_max_fetches: int = Field(
+        default=32, ge=1, le=4096, description="Pictures fetched at the same time; others wait."
     )
     prepare_threads: int = Field(
         default=2, ge=1, le=256, description="Threads that decode pictures and tokenize."
@@ -107,6 +158,30 @@ class Settings(BaseModel):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
+
+    @property
+    def media_policy(self) -> Policy:
+        """What the three media settings say together."""
+        return Policy.of(self.media_urls, self.media_allowed_hosts, self.media_private_addresses)
+
+    @field_validator("media_allowed_hosts", mode="before")
+    @classmethod
+    def _comma_separated(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return [entry.strip() for entry in value.split(",") if entry.strip()]
+        return value
+
+    @model_validator(mode="after")
+    def _media_settings_agree(self) -> Self:
+        _ = self.media_policy
+        return self
+
+    @model_validator(mode="after")
+    def _invariant_keeps_nothing(self) -> Self:
+        for name in {"feature_cache_bytes", "prefix_cache_bytes"} & self.model_fields_set:
+            if self.score_mode == "invariant" and getattr(self, name):
+                raise ValueError(f"score_mode invariant keeps nothing; set {name} to 0")
+        return self
 
     @model_validator(mode="after")
     def _no_open_server_by_accident(self) -> Self:

@@ -1,9 +1,9 @@
-"""The one thread that owns the device. Nothing else may call the model."""
+"""The one thread that owns the device, and one beside it that prepares its next batch."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from rm_core.encode import EncodedGroup
@@ -11,33 +11,61 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Model(Protocol):
-    """The part of rm_core.Scorer that runs on the device."""
+class Packed(Protocol):
+    """What the scheduler needs to know of a batch: rm_core.PackedBatch, seen from here."""
 
-    def score_encoded(self, groups: Sequence["EncodedGroup"]) -> list[list[float]]: ...
+    @property
+    def computed_tokens(self) -> Sequence[int]: ...
 
 
-class Worker:
-    """Runs one call at a time, always on the same thread."""
+P = TypeVar("P", bound=Packed)
 
-    def __init__(self, model: Model) -> None:
+
+class Model(Protocol[P]):
+    """The part of rm_core.Scorer that makes batches and runs them on the device."""
+
+    def pack(self, groups: Sequence["EncodedGroup"]) -> Sequence[P]: ...
+
+    def forward(self, batch: P) -> list[list[float]]: ...
+
+
+class Worker(Generic[P]):
+    """Runs one forward pass at a time, always on the same thread."""
+
+    def __init__(self, model: Model[P]) -> None:
         self._model = model
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
+        self._device = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
+        self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pack")
         self.busy = False
 
-    async def score(self, groups: Sequence["EncodedGroup"]) -> list[list[float]]:
-        return await self.run(lambda: self._model.score_encoded(groups))
+    async def pack(self, groups: Sequence["EncodedGroup"]) -> Sequence[P]:
+        """Lay out batches while the device may be running another one."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._ahead, self._model.pack, groups)
+
+    async def score(
+        self, groups: Sequence["EncodedGroup"], packed: Sequence[P] | None = None
+    ) -> tuple[list[list[float]], list[int]]:
+        """Scores and computed tokens of each group."""
+
+        def run() -> tuple[list[list[float]], list[int]]:
+            batches = packed or self._model.pack(groups)
+            scores = [row for batch in batches for row in self._model.forward(batch)]
+            return scores, [tokens for batch in batches for tokens in batch.computed_tokens]
+
+        return await self.run(run)
 
     async def run(self, call: Callable[[], T]) -> T:
         self.busy = True
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+            return await asyncio.get_running_loop().run_in_executor(self._device, call)
         finally:
             self.busy = False
 
     def close(self) -> None:
-        """Let the thread end after its current call."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """Let the threads end after their current call."""
+        for thread in (self._device, self._ahead):
+            thread.shutdown(wait=False, cancel_futures=True)
 
 
 def limit_threads(threads: int) -> None:

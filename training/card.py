@@ -95,7 +95,11 @@ def _licences(chosen: Recipe) -> str:
     if len(folders) < len(named) or isinstance(chosen.base, FromScratch):
         vendors = json.loads((PICTURES / "manifest.json").read_text())
         lines += [_vendor_line(vendor, about) for vendor, about in vendors.items()]
-        lines.append("- easy-VQA 1.0 (MIT); charts and text are drawn by the project (Apache-2.0)")
+        lines += [
+            "- easy-VQA 1.0 (MIT); charts and texts are made by the project (Apache-2.0)",
+            "- signs are drawn by the project in Source Sans Pro and Source Serif Pro (OFL-1.1) and"
+            " Caladea (Apache-2.0); those of the unseen vendor in Pillow's own font",
+        ]
     return "\n".join(lines)
 
 

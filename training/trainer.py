@@ -19,7 +19,7 @@ from training import optim, state
 from training.config import Output, Stage
 from training.data.dataset import Batch, Row, StageData, split_by_tokens
 from training.data.prefetch import batches
-from training.features import FeatureCache
+from training.features import FrozenFeatures
 from training.losses import loss_of, next_token, pair_up
 from training.meter import Meter
 from training.quarantine import FILE, Quarantine
@@ -62,7 +62,7 @@ class Loop:
     optimizer: Optimizer
     plan: optim.Plan
     log: RunLog
-    features: FeatureCache
+    features: FrozenFeatures
     quarantine: Quarantine
     meter: Meter = field(default_factory=Meter)
     rows: int = 0
@@ -79,7 +79,7 @@ def run(job: Job, model: RewardModel, log: RunLog, stop: state.StopRequest) -> N
         optim.make_optimizer(model, plan),
         plan,
         log,
-        FeatureCache.over(job.data.sources),
+        FrozenFeatures.over(job.data.sources),
         Quarantine(log.folder),
     )
     start = state.load(job.folder, job.recipe, job.stage.name, model, loop.optimizer)

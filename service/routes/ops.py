@@ -41,6 +41,7 @@ class ModelResponse(BaseModel):
     dtype: str
     device: str
     attention: str
+    score_mode: str
     context_limit: int
     min_pixels: int
     max_pixels: int

@@ -12,7 +12,13 @@ import pytest
 
 import rm_core.errors
 import service.errors
-from rm_core.errors import CheckpointError, CheckpointMismatch, RewardError, UnknownName
+from rm_core.errors import (
+    CheckpointError,
+    CheckpointMismatch,
+    OutOfMemory,
+    RewardError,
+    UnknownName,
+)
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +59,12 @@ def test_each_route_is_documented() -> None:
 
 
 # These stop a start or a command; no request ever meets them.
-OFFLINE: set[type[RewardError]] = {CheckpointError, CheckpointMismatch, UnknownName}
+OFFLINE: set[type[RewardError]] = {
+    CheckpointError,
+    CheckpointMismatch,
+    OutOfMemory,
+    UnknownName,
+}
 
 
 def errors() -> set[type[RewardError]]:

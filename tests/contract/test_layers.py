@@ -95,6 +95,13 @@ def test_no_import_cycle(package: str) -> None:
         visit(name, ())
 
 
+def test_adapters_import_where_only_a_trainer_is_installed() -> None:
+    absent = ("torch", "transformers", "fastapi", "uvicorn", "prometheus_client", "tokenizers")
+    code = f"import sys; sys.modules.update(dict.fromkeys({absent}))\n"
+    code += "import service.adapters.openrlhf, service.adapters.trl, service.adapters.verl"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
 def test_light_modules_import_without_torch() -> None:
     code = "import sys; sys.modules['torch'] = sys.modules['transformers'] = None\n"
     code += "\n".join(f"import rm_core.{name}" for name in TORCH_FREE)

@@ -12,6 +12,7 @@ import yaml
 import service.errors
 from rm_core.errors import RewardError
 from rm_core.scorer import Scorer
+from service.metrics import SCORING_ROUTES
 from tests.contract.tools import tool
 from tests.service.serving import data_url, png, serving
 
@@ -70,6 +71,12 @@ def test_every_refusal_an_alert_counts_is_one_the_server_gives() -> None:
     asked = re.findall(r'reason="(\w+)"', " ".join(rule["expr"] for rule in alerts()))
     assert asked
     assert set(asked) <= given
+
+
+def test_the_alert_on_slow_answers_hears_of_every_scoring_route() -> None:
+    (expression,) = [rule["expr"] for rule in alerts() if rule["alert"] == "SlowAnswers"]
+    (routes,) = re.findall(r'route=~"([^"]+)"', expression)
+    assert tuple(routes.split("|")) == SCORING_ROUTES
 
 
 def test_every_alert_has_a_firing_and_a_silent_case() -> None:

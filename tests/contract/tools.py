@@ -12,5 +12,5 @@ def tool(name: str) -> str:
     if path is None and os.environ.get("CI"):
         pytest.fail(f"CI must install {name}")
     if path is None:
-        pytest.skip(f"{name} is not installed (promtool and prometheus: Debian package prometheus)")
+        pytest.skip(f"{name} is not installed (Debian packages prometheus and openssl)")
     return path

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -20,8 +21,9 @@ START_S = 120  # a loaded machine imports torch slowly
 class ServerProcess:
     """`vlrm serve` on a free port."""
 
-    def __init__(self, *flags: str) -> None:
+    def __init__(self, *flags: str, environ: Mapping[str, str] | None = None) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("VLRM_")}
+        clean |= environ or {}
         command = [sys.executable, "-m", "service.cli", "serve", "--port", "0", *flags]
         self._process = subprocess.Popen(
             command, cwd=ROOT, env=clean, stderr=subprocess.PIPE, text=True

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from rm_core import attention, attention_sdpa, attention_varlen
 from rm_core.errors import InvalidInput, UnknownName
+from rm_core.options import Options
+from rm_core.packing import pack
 from rm_core.scorer import Scorer
 from rm_core.types import Conversation, Image, ImagePart, ScoreGroup, TextPart, Turn
 from tests.groups import all_groups, one_image, picture
@@ -40,8 +42,8 @@ def scorers(
     request: pytest.FixtureRequest, random_checkpoint: Path
 ) -> tuple[Scorer, Scorer, float]:
     dtype = request.param
-    fast = Scorer.load(random_checkpoint, dtype=dtype, attention="sdpa")
-    slow = Scorer.load(random_checkpoint, dtype=dtype, attention="reference")
+    fast = Scorer.load(random_checkpoint, dtype=dtype, options=Options(attention="sdpa"))
+    slow = Scorer.load(random_checkpoint, dtype=dtype, options=Options(attention="reference"))
     return fast, slow, FP32_TOLERANCE if dtype == "float32" else FP64_TOLERANCE
 
 
@@ -121,19 +123,37 @@ def test_the_varlen_layout_gives_the_same_scores(
 ) -> None:
     monkeypatch.setattr(attention_varlen, "varlen_attn", emulated_kernel)
     monkeypatch.setattr(attention_varlen, "KNOWS_GROUPED_QUERIES", grouped)
-    scorer = Scorer.load(random_checkpoint)
+    scorer = Scorer.load(random_checkpoint, options=Options(prefix_cache_bytes=1 << 20))
     scorer.model.attention = "varlen"
     expected = flat(random_scorer.score(all_groups()))
-    assert flat(scorer.score(all_groups())) == pytest.approx(expected, abs=FP32_TOLERANCE)
+    for _ in range(2):
+        assert flat(scorer.score(all_groups())) == pytest.approx(expected, abs=FP32_TOLERANCE)
 
 
 def test_a_prompt_is_computed_once_and_a_picture_once(random_scorer: Scorer) -> None:
     group = random_scorer.encode(one_image())
-    batch = random_scorer.pack([group, group])
-    assert len(batch.input_ids_T) == 2 * group.num_tokens
-    assert len(batch.image_digests) == 1
+    (batch,) = random_scorer.pack([group, group])
+    assert len(batch.input_ids_T) == group.prompt_tokens + 2 * sum(group.answer_tokens)
+    assert batch.computed_tokens == (group.num_tokens, sum(group.answer_tokens))
     assert batch.patches is not None
     assert len(batch.patches) == group.num_patches
+
+
+def test_questions_about_one_picture_share_it_and_what_comes_before(random_scorer: Scorer) -> None:
+    shown = picture(1, 56, 84)
+    asked = [ScoreGroup(Conversation.ask(text, shown), ("yes",)) for text in ("red?", "a cat?")]
+    first, second = (random_scorer.encode(group) for group in asked)
+    (batch,) = random_scorer.pack([first, second])
+    until_question = first.cuts[1].tokens
+    assert batch.computed_tokens == (first.num_tokens, second.num_tokens - until_question)
+    assert len(batch.image_index_M) == first.image_tokens
+
+
+def test_the_trainer_shares_nothing_between_groups(random_scorer: Scorer) -> None:
+    group = random_scorer.encode(one_image())
+    batch = pack([group, group], random_scorer.model.image_pad_id, 2)
+    assert len(batch.input_ids_T) == 2 * group.num_tokens
+    assert len(batch.image_digests) == 1
 
 
 def test_gradients_of_a_pack_equal_those_of_separate_forwards(random_checkpoint: Path) -> None:
@@ -142,8 +162,9 @@ def test_gradients_of_a_pack_equal_those_of_separate_forwards(random_checkpoint:
 
     def gradients(*packs: list[ScoreGroup]) -> list[torch.Tensor]:
         model.zero_grad()
-        for pack in packs:
-            model(scorer.pack([scorer.encode(group) for group in pack])).square().sum().backward()
+        for groups in packs:
+            (packed,) = scorer.pack([scorer.encode(group) for group in groups])
+            model(packed).square().sum().backward()
         return [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
     singles = [[ScoreGroup(g.conversation, (r,))] for g in batch for r in g.responses]

@@ -13,13 +13,13 @@ import httpx
 from fastapi import FastAPI
 from PIL import Image as Pillow
 
-from rm_core.encode import EncodedGroup
-from rm_core.golden import SelfCheck
 from rm_core.images import decode
+from rm_core.packing import PackedBatch
 from rm_core.scorer import Scorer
 from rm_core.types import Conversation, Image, ScoreGroup
 from service.app import create_app
 from service.deps import Parts
+from service.dial import Internet
 from service.settings import Settings
 
 QUESTION = "What is shown?"
@@ -43,9 +43,11 @@ class Running:
 
 
 @asynccontextmanager
-async def serving(scorer: Any, **settings: Any) -> AsyncIterator[Running]:
+async def serving(
+    scorer: Any, internet: Internet | None = None, **settings: Any
+) -> AsyncIterator[Running]:
     """The app with its lifespan running, past its golden self check."""
-    app = create_app(Settings(**settings), scorer)
+    app = create_app(Settings(**settings), scorer, internet)
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://reward") as client,
@@ -65,18 +67,53 @@ async def until(condition: Callable[[], bool], *, seconds: float = 20.0) -> None
 class Interrupted:
     """The real scorer, with something happening on the device thread before each forward pass."""
 
-    def __init__(self, scorer: Scorer, before: Callable[[Sequence[EncodedGroup]], None]) -> None:
-        self.info, self.calibration, self.encode = scorer.info, scorer.calibration, scorer.encode
+    def __init__(self, scorer: Scorer, before: Callable[[PackedBatch], None]) -> None:
+        self.calibration, self.encode = scorer.calibration, scorer.encode
         self.batches: list[int] = []
         self._scorer, self._before = scorer, before
 
-    def score_encoded(self, groups: Sequence[EncodedGroup]) -> list[list[float]]:
-        self.batches.append(len(groups))
-        self._before(groups)
-        return self._scorer.score_encoded(groups)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._scorer, name)
 
-    def self_check(self) -> SelfCheck:
-        return self._scorer.self_check()
+    def forward(self, batch: PackedBatch) -> list[list[float]]:
+        self.batches.append(len(batch.spans))
+        self._before(batch)
+        return self._scorer.forward(batch)
+
+
+class Caller:
+    """A raw ASGI caller who can hang up."""
+
+    def __init__(self, body: Any) -> None:
+        self.gone = asyncio.Event()
+        self.sent: list[Any] = []
+        data = json.dumps(body).encode()
+        self._messages = [{"type": "http.request", "body": data, "more_body": False}]
+
+    async def receive(self) -> Any:
+        if self._messages:
+            return self._messages.pop(0)
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Any) -> None:
+        self.sent.append(message)
+
+    async def call(self, server: Running) -> None:
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/score",
+            "raw_path": b"/score",
+            "query_string": b"",
+            "root_path": "",
+            "scheme": "http",
+            "http_version": "1.1",
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 2),
+            "headers": [(b"content-type", b"application/json")],
+        }
+        await server.app(scope, self.receive, self.send)
 
 
 def png(width: int = 60, height: int = 48, colour: str = "red", kind: str = "PNG") -> bytes:

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import pytest
 
 import service.errors  # noqa: F401  (its classes must exist before the tree is walked)
-from rm_core.errors import CheckpointError, RewardError, UnknownName
+from rm_core.errors import CheckpointError, OutOfMemory, RewardError, UnknownName
 from service import examples
 from service.errors import STATUS, Unavailable, error_response, status_of
 
-# Raised while a model is loaded, before there is anybody to answer.
-START_UP = (CheckpointError, UnknownName)
+# Raised while a model is loaded, or told as another error before anybody is answered.
+INTERNAL = (CheckpointError, UnknownName, OutOfMemory)
 
 
 def tree(root: type[RewardError]) -> Iterator[type[RewardError]]:
@@ -24,7 +24,7 @@ EVERY = sorted(
     (kind for kind in set(tree(RewardError)) if not kind.__module__.startswith("training.")),
     key=lambda kind: kind.__name__,
 )
-ANSWERED = [k for k in EVERY if not issubclass(k, START_UP) and k is not Unavailable]
+ANSWERED = [k for k in EVERY if not issubclass(k, INTERNAL) and k is not Unavailable]
 
 
 @pytest.mark.parametrize("kind", EVERY)

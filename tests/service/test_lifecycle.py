@@ -1,16 +1,13 @@
 """Requests whose caller, deadline, model or server gives up on the way."""
 
 import asyncio
-import json
 import threading
-from collections.abc import Sequence
-from typing import Any
 
 import pytest
 
-from rm_core.encode import EncodedGroup
+from rm_core.packing import PackedBatch
 from rm_core.scorer import Scorer
-from tests.service.serving import Interrupted, Running, serving, until
+from tests.service.serving import Caller, Interrupted, serving, until
 
 BODY = {"prompt": "What is 2 + 2?", "responses": ["4", "five"]}
 
@@ -22,7 +19,7 @@ class Device:
         self.release = threading.Event()
         self.error: Exception | None = None
 
-    def __call__(self, groups: Sequence[EncodedGroup]) -> None:
+    def __call__(self, _batch: PackedBatch) -> None:
         assert self.release.wait(20)
         if self.error:
             raise self.error
@@ -38,7 +35,7 @@ def scorer(random_scorer: Scorer, device: Device) -> Interrupted:
     return Interrupted(random_scorer, device)
 
 
-async def test_a_raising_model_is_one_clear_500_for_its_batch_and_the_next_request_works(
+async def test_a_raising_model_is_one_clear_500_each_and_the_next_request_works(
     scorer: Interrupted, device: Device
 ) -> None:
     device.error = RuntimeError("CUDA error at 0x7f00deadbeef")
@@ -54,42 +51,7 @@ async def test_a_raising_model_is_one_clear_500_for_its_batch_and_the_next_reque
         assert all("0x7f" not in answer.text for answer in answers)
         device.error = None
         assert (await server.post("/score", BODY)).status_code == 200
-    assert scorer.batches == [1, 3, 1]
-
-
-class Caller:
-    """A raw ASGI caller who can hang up."""
-
-    def __init__(self, body: Any) -> None:
-        self.gone = asyncio.Event()
-        self.sent: list[Any] = []
-        data = json.dumps(body).encode()
-        self._messages = [{"type": "http.request", "body": data, "more_body": False}]
-
-    async def receive(self) -> Any:
-        if self._messages:
-            return self._messages.pop(0)
-        await self.gone.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: Any) -> None:
-        self.sent.append(message)
-
-    async def call(self, server: Running) -> None:
-        scope = {
-            "type": "http",
-            "method": "POST",
-            "path": "/score",
-            "raw_path": b"/score",
-            "query_string": b"",
-            "root_path": "",
-            "scheme": "http",
-            "http_version": "1.1",
-            "client": ("127.0.0.1", 1),
-            "server": ("127.0.0.1", 2),
-            "headers": [(b"content-type", b"application/json")],
-        }
-        await server.app(scope, self.receive, self.send)
+    assert scorer.batches == [1, 3, 1, 2, 1, 1, 1]  # halves, to find whose fault it is
 
 
 async def test_a_caller_who_hangs_up_frees_its_permit_and_is_never_computed(

@@ -15,7 +15,7 @@ JSON = {"content-type": "application/json"}
 
 
 def open_admission(limit: int) -> Admission:
-    admission = Admission(limit)
+    admission = Admission(limit, lambda: 0.0)
     admission.not_ready = None
     return admission
 
@@ -42,7 +42,7 @@ def test_a_single_permit_is_not_closed_to_bulk_work() -> None:
 
 @pytest.mark.parametrize("error", [NotReady, Draining])
 def test_closed_admission_says_why(error: type[Unavailable]) -> None:
-    admission = Admission(4)
+    admission = Admission(4, lambda: 0.0)
     if error is Draining:
         admission.drain()
     assert not admission.ready
@@ -54,6 +54,15 @@ def test_a_full_server_stays_ready() -> None:
     admission = open_admission(1)
     with admission.permit():
         assert admission.ready
+
+
+def test_a_full_server_says_when_to_come_back() -> None:
+    admission = Admission(1, lambda: 6.2)
+    admission.not_ready = None
+    with admission.permit():
+        refusal = admission.refusal()
+    assert isinstance(refusal, Overloaded)
+    assert refusal.retry_after_s in (8, 9, 10)
 
 
 def test_callers_are_not_all_sent_back_at_the_same_second() -> None:

@@ -17,7 +17,7 @@ CODE = base64.b64encode(b"picture bytes!").decode()
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "jpg", "webp", "PNG"])
 def test_a_data_url_is_its_bytes(kind: str) -> None:
-    assert picture_bytes(data_url(b"abc", kind), STORE) == b"abc"
+    assert picture_bytes(data_url(b"abc", kind), STORE, {}) == b"abc"
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_data_url_is_its_bytes(kind: str) -> None:
 )
 def test_what_is_not_a_picture_address_is_refused(url: str, error: type[RewardError]) -> None:
     with pytest.raises(error) as refused:
-        picture_bytes(url, STORE)
+        picture_bytes(url, STORE, {})
     assert not re.search("0x[0-9a-f]{6}", refused.value.message)
 
 

@@ -2,50 +2,70 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from rm_core.encode import EncodedGroup
-from rm_core.errors import RewardError, TooManyTokens
-from service.batching import Budget
+from rm_core.errors import OutOfMemory
 from service.errors import (
     DeadlinePassed,
     Draining,
     ForwardFailed,
     NonFiniteScore,
-    TooManyPatches,
+    Overloaded,
+    TooMuchWork,
 )
 from service.metrics import Metrics
 from service.scheduler import Scheduler
 from service.worker import Worker
 from tests.service.serving import until
-from tests.service.test_batching import encoded
+from tests.service.test_batching import BUDGET, cost, encoded
 
-BUDGET = Budget(groups=8, tokens=100, patches=16)
 Forward = Callable[[Sequence[EncodedGroup]], list[list[float]]]
 
 
+@dataclass(frozen=True)
+class Batch:
+    groups: Sequence[EncodedGroup]
+
+    @property
+    def computed_tokens(self) -> list[int]:
+        return [group.num_tokens for group in self.groups]
+
+
 class Model:
-    """Scores a group with its own length, unless told otherwise."""
+    """Scores every answer of a group with the group's length, unless told otherwise."""
 
     def __init__(self, forward: Forward | None = None) -> None:
         self.batches: list[list[int]] = []
         self.threads: set[str] = set()
-        self._forward = forward or (lambda groups: [[float(g.num_tokens)] for g in groups])
+        self.packers: set[str] = set()
+        self._forward = forward or own_lengths
 
-    def score_encoded(self, groups: Sequence[EncodedGroup]) -> list[list[float]]:
-        self.batches.append([group.num_tokens for group in groups])
+    def pack(self, groups: Sequence[EncodedGroup]) -> list[Batch]:
+        self.packers.add(threading.current_thread().name)
+        return [Batch(groups)]
+
+    def forward(self, batch: Batch) -> list[list[float]]:
+        self.batches.append([group.num_tokens for group in batch.groups])
         self.threads.add(threading.current_thread().name)
-        return self._forward(groups)
+        return self._forward(batch.groups)
+
+
+def own_lengths(groups: Sequence[EncodedGroup]) -> list[list[float]]:
+    return [[float(group.num_tokens)] * len(group.answer_ids) for group in groups]
 
 
 @asynccontextmanager
-async def scheduling(model: Model) -> AsyncIterator[Scheduler]:
+async def scheduling(model: Model, max_wait_s: float = 60.0) -> AsyncIterator[Scheduler]:
     worker = Worker(model)
-    scheduler = Scheduler(worker, BUDGET, Metrics(CollectorRegistry()))
+    metrics = Metrics(CollectorRegistry())
+    scheduler = Scheduler(worker, cost, BUDGET, max_wait_s, metrics)
     loop = asyncio.create_task(scheduler.run())
     try:
         yield scheduler
@@ -64,7 +84,7 @@ class Held:
 
     def __call__(self, groups: Sequence[EncodedGroup]) -> list[list[float]]:
         assert self.release.wait(20)
-        return [[float(group.num_tokens)] for group in groups]
+        return own_lengths(groups)
 
 
 async def test_the_busy_device_forms_the_batch() -> None:
@@ -82,28 +102,133 @@ async def test_the_busy_device_forms_the_batch() -> None:
     assert len(model.threads) == 1
 
 
-async def test_a_failing_forward_reaches_every_caller_and_the_next_request_works() -> None:
-    answers: list[Exception | None] = [MemoryError("no room"), None]
-
+async def test_a_failing_group_is_found_and_the_others_get_their_scores() -> None:
     def forward(groups: Sequence[EncodedGroup]) -> list[list[float]]:
-        if error := answers.pop(0):
-            raise error
-        return [[1.0] for _ in groups]
+        if any(group.num_tokens == 13 for group in groups):
+            raise ValueError("poison")
+        return own_lengths(groups)
+
+    model = Model(forward)
+    async with scheduling(model) as scheduler:
+        calls = [scheduler.submit(encoded(n)) for n in (10, 11, 12, 13, 14)]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert (await scheduler.submit(encoded(15))).scores == (15.0,)
+    assert [type(answer).__name__ for answer in answers].count("Scored") == 4
+    assert isinstance(answers[3], ForwardFailed)
+    assert model.batches[0] == [10, 11, 12, 13, 14]
+
+
+async def test_a_model_that_always_fails_reaches_every_caller() -> None:
+    def forward(groups: Sequence[EncodedGroup]) -> list[list[float]]:
+        raise ValueError("broken")
 
     async with scheduling(Model(forward)) as scheduler:
         calls = [scheduler.submit(encoded(10)) for _ in range(4)]
         failed = await asyncio.gather(*calls, return_exceptions=True)
-        assert [type(error) for error in failed] == [ForwardFailed] * 4
-        assert len({id(error) for error in failed}) == 4
-        assert (await scheduler.submit(encoded(10))).scores == (1.0,)
+    assert [type(error) for error in failed] == [ForwardFailed] * 4
+    assert len({id(error) for error in failed}) == 4
+
+
+async def test_out_of_memory_splits_the_batch_and_makes_the_next_ones_smaller() -> None:
+    def forward(groups: Sequence[EncodedGroup]) -> list[list[float]]:
+        if sum(group.num_tokens for group in groups) > 50:
+            raise OutOfMemory("no room")
+        return own_lengths(groups)
+
+    held = Held()
+    model = Model(lambda groups: held(groups) if len(model.batches) == 1 else forward(groups))
+    async with scheduling(model) as scheduler:
+        first = asyncio.create_task(scheduler.submit(encoded(10)))
+        await until(lambda: len(model.batches) == 1)
+        calls = [asyncio.create_task(scheduler.submit(encoded(24))) for _ in range(4)]
+        await until(lambda: len(scheduler) == 4)
+        held.release.set()
+        scored = await asyncio.gather(first, *calls)
+        assert scheduler.budget == pytest.approx(0.8 * 96)
+    assert [one.scores for one in scored] == [(10.0,), *[(24.0,)] * 4]
+    assert model.batches == [[10], [24] * 4, [24] * 2, [24] * 2]
+
+
+async def test_a_group_that_fits_no_memory_is_refused_by_name() -> None:
+    def forward(groups: Sequence[EncodedGroup]) -> list[list[float]]:
+        raise OutOfMemory("no room")
+
+    async with scheduling(Model(forward)) as scheduler:
+        with pytest.raises(TooMuchWork, match="not enough memory"):
+            await scheduler.submit(encoded(10))
+
+
+async def test_a_group_larger_than_the_budget_comes_back_whole() -> None:
+    model = Model()
+    async with scheduling(model) as scheduler:
+        scored = await scheduler.submit(encoded(61, 50, 20, 70))
+    assert model.batches == [[61], [71], [71]]
+    assert scored.scores == (61.0, 71.0, 71.0, 71.0)
+    assert scored.computed_tokens == 61 + 71 + 71
+
+
+async def test_a_full_batch_is_packed_while_the_device_runs() -> None:
+    held = Held()
+    model = Model(held)
+    async with scheduling(model) as scheduler:
+        first = asyncio.create_task(scheduler.submit(encoded(10)))
+        await until(lambda: len(model.batches) == 1)
+        others = [asyncio.create_task(scheduler.submit(encoded(n))) for n in (60, 40, 30)]
+        await until(lambda: len(scheduler) == 1 and len(model.packers) == 2)
+        held.release.set()
+        await asyncio.gather(first, *others)
+    assert model.batches == [[10], [60, 40], [30]]
+    assert len(model.threads) == 1
+
+
+async def test_who_would_wait_too_long_is_told_when_to_come_back() -> None:
+    held = Held()
+
+    def forward(groups: Sequence[EncodedGroup]) -> list[list[float]]:
+        time.sleep(0.2 if len(model.batches) == 1 else 0.0)
+        return held(groups) if len(model.batches) == 2 else own_lengths(groups)
+
+    model = Model(forward)
+    async with scheduling(model, max_wait_s=0.5) as scheduler:
+        await scheduler.submit(encoded(10))  # teaches: 0.02 s a token
+        running = asyncio.create_task(scheduler.submit(encoded(11)))
+        await until(lambda: len(model.batches) == 2)
+        queued = asyncio.create_task(scheduler.submit(encoded(90)))
+        await until(lambda: len(scheduler) == 1)
+        with pytest.raises(Overloaded, match="would wait about") as refused:
+            await scheduler.submit(encoded(10))
+        assert refused.value.retry_after_s >= 2
+        held.release.set()
+        await asyncio.gather(running, queued)
+
+
+async def test_a_deadline_that_cannot_be_met_is_refused_at_once() -> None:
+    held = Held()
+
+    def forward(groups: Sequence[EncodedGroup]) -> list[list[float]]:
+        time.sleep(0.2 if len(model.batches) == 1 else 0.0)
+        return held(groups) if len(model.batches) == 2 else own_lengths(groups)
+
+    model = Model(forward)
+    async with scheduling(model) as scheduler:
+        await scheduler.submit(encoded(10))
+        running = asyncio.create_task(scheduler.submit(encoded(50)))
+        await until(lambda: len(model.batches) == 2)
+        now = asyncio.get_running_loop().time()
+        with pytest.raises(Overloaded):
+            await scheduler.submit(encoded(10), deadline=now + 0.3)
+        patient = asyncio.create_task(scheduler.submit(encoded(10), deadline=now + 30))
+        held.release.set()
+        assert (await patient).scores == (10.0,)
+        await running
 
 
 async def test_too_few_rows_from_the_model_is_a_failure_not_a_wait() -> None:
-    async with scheduling(Model(lambda groups: [[1.0]])) as scheduler:
+    async with scheduling(Model(lambda groups: [])) as scheduler:
         calls = [scheduler.submit(encoded(10)) for _ in range(2)]
         async with asyncio.timeout(5):
             answers = await asyncio.gather(*calls, return_exceptions=True)
-    assert isinstance(answers[1], ForwardFailed)
+    assert [type(answer) for answer in answers] == [ForwardFailed] * 2
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
@@ -156,19 +281,10 @@ async def test_a_deadline_already_passed_is_not_queued() -> None:
         assert len(scheduler) == 0
 
 
-@pytest.mark.parametrize(
-    ("group", "error"),
-    [
-        pytest.param(encoded(101), TooManyTokens, id="tokens"),
-        pytest.param(encoded(10, 20), TooManyPatches, id="patches"),
-    ],
-)
-async def test_what_fits_no_batch_is_refused_at_once(
-    group: EncodedGroup, error: type[RewardError]
-) -> None:
+async def test_what_fits_no_batch_is_refused_at_once() -> None:
     async with scheduling(Model()) as scheduler:
-        with pytest.raises(error):
-            await scheduler.submit(group)
+        with pytest.raises(TooMuchWork):
+            await scheduler.submit(encoded(101))
 
 
 async def test_a_stopping_server_answers_everybody_still_waiting() -> None:

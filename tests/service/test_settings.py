@@ -35,6 +35,31 @@ def test_other_peoples_variables_are_none_of_our_business() -> None:
         pytest.param({"max_in_flight": "0"}, {}, ["--max-in-flight"], id="zero_queue"),
         pytest.param({"port": "1", "drain_s": "-1"}, {}, ["--drain-s"], id="negative_time"),
         pytest.param({"host": "0.0.0.0"}, {}, ["0.0.0.0", "allow_anonymous"], id="open_server"),
+        pytest.param({"media_urls": "on"}, {}, ["--media-urls", "allowlist"], id="media_mode"),
+        pytest.param(
+            {}, {"VLRM_MEDIA_URLS": "allowlist"}, ["media_allowed_hosts"], id="empty_allowlist"
+        ),
+        pytest.param(
+            {"media_urls": "allowlist", "media_allowed_hosts": " , "},
+            {},
+            ["media_allowed_hosts"],
+            id="allowlist_of_nothing",
+        ),
+        pytest.param(
+            {"media_urls": "allowlist"},
+            {"VLRM_MEDIA_ALLOWED_HOSTS": "a.example,http://b.example"},
+            ["'http://b.example'", "host:port"],
+            id="not_a_host",
+        ),
+        pytest.param(
+            {"media_urls": "public", "media_allowed_hosts": "a.example"},
+            {},
+            ["media_allowed_hosts", "public"],
+            id="hosts_that_would_be_ignored",
+        ),
+        pytest.param(
+            {}, {"VLRM_MEDIA_PRIVATE_ADDRESSES": "1"}, ["off"], id="private_without_allowlist"
+        ),
         pytest.param({"config": "/none.toml"}, {}, ["/none.toml"], id="missing_file"),
     ],
 )
@@ -55,6 +80,20 @@ def test_a_wrong_file_is_refused(tmp_path: Path, name: str, text: str) -> None:
     file.write_text(text)
     with pytest.raises(SettingsError, match=name):
         load_settings({"config": str(file)}, {})
+
+
+def test_allowed_hosts_are_a_list_in_a_file_and_comma_separated_elsewhere(tmp_path: Path) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text(
+        'media_urls = "allowlist"\nmedia_allowed_hosts = ["a.example", "*.b.example:81"]'
+    )
+    from_file = load_settings({"config": str(file)}, {})
+    variables = {
+        "VLRM_MEDIA_URLS": "allowlist",
+        "VLRM_MEDIA_ALLOWED_HOSTS": "a.example, *.b.example:81",
+    }
+    assert load_settings({}, variables) == from_file
+    assert from_file.media_allowed_hosts == ("a.example", "*.b.example:81")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])

@@ -19,7 +19,7 @@ from training.data.heldout import GREY, examination
 from training.data.objects import OBJECTS, held_out
 from training.data.records import Preference
 from training.data.scenes import Things
-from training.data.tasks import KNOWN, TASKS, TRAIN, UNSEEN, draw, signs, things
+from training.data.tasks import KNOWN, TASKS, TRAIN, UNSEEN, draw, shapes, signs, things
 from training.data.tasks.text import ask_add, held_out_operands
 
 ABOUT_THINGS = [
@@ -70,6 +70,12 @@ def test_evaluation_shows_held_out_pairs_and_the_unseen_vendor() -> None:
     scenes = [things.ask_list(rng, UNSEEN)[0] for _ in range(200)]
     assert all(not apart(scene) and scene.unseen for scene in scenes)
     assert not things.ask_list(rng, KNOWN)[0].unseen
+
+
+def test_no_answer_is_right_more_often_than_the_others_where_it_is_measured() -> None:
+    shown = Counter(shapes.draw_shape(Random(seed), UNSEEN).shape for seed in range(3000))
+    assert set(shown) == set(shapes.SHAPES)
+    assert all(900 < number < 1100 for number in shown.values())
 
 
 def test_signs_keep_one_font_from_training() -> None:

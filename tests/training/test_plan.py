@@ -115,6 +115,7 @@ def prepared(
             parameter.requires_grad_(part in trained_parts(stage))
     shape = GroupShape(
         tokens=sum(g.num_tokens for g in groups) / len(groups),
+        prompt=sum(len(g.prefix_ids_P) for g in groups) / len(groups),
         patches=sum(len(i.patches) for g in groups for i in g.images) / len(groups),
         answers=sum(len(g.answer_ids) for g in groups) / len(groups),
     )
@@ -147,7 +148,7 @@ def test_activations_are_what_autograd_keeps(
     with kept_for_backward(model) as sizes:
         model(batch).sum()
     planned = activation_bytes(stage, model.backbone.config, shape) * len(batch.input_ids_T)
-    assert sum(sizes.values()) == pytest.approx(planned, rel=0.15)
+    assert sum(sizes.values()) == pytest.approx(planned, rel=0.12)
 
 
 def test_products_are_what_torch_counts(
@@ -170,7 +171,7 @@ def test_products_are_what_torch_counts(
     [
         pytest.param({}, 80, "alone take 108.4 GiB while head, language, projector", id="state"),
         pytest.param({}, 80, "a card of 115 GiB", id="a_larger_card"),
-        pytest.param({"batch": 4}, 150, "'pack_tokens: 2917' or 'pack_tokens: 4", id="either"),
+        pytest.param({"batch": 4}, 150, "'pack_tokens: 2923' or 'pack_tokens: 39", id="either"),
         pytest.param(
             {"frozen": ["vision", "projector", "language"], "batch": 4},
             20,

@@ -23,7 +23,7 @@ from training.data import folder as pairs
 from training.data.dataset import Order
 from training.data.prefetch import WorkerDied, batches
 from training.data.records import Preference
-from training.features import FeatureCache
+from training.features import FrozenFeatures
 from training.optim import Plan, make_optimizer, parts
 from training.quarantine import Quarantine
 from training.runlog import RunLog
@@ -85,7 +85,7 @@ def plain_step(job: trainer.Job, model: RewardModel) -> Weights:
             torch.optim.SGD(groups, lr=1.0),
             plan,
             log,
-            FeatureCache(0),
+            FrozenFeatures(0),
             Quarantine(job.folder),
         )
         trainer.step(loop, job.data.prepare(0))
@@ -130,7 +130,7 @@ def test_frozen_parts_keep_every_bit_and_thawed_ones_move(
 def test_kept_features_are_the_towers(
     encoder: Encoder, make_model: Callable[[int], RewardModel]
 ) -> None:
-    model, cache = make_model(1).requires_grad_(False), FeatureCache(limit_bytes=2000)
+    model, cache = make_model(1).requires_grad_(False), FrozenFeatures(limit_bytes=2000)
     cache.follow(model)
     for numbers in ((1, 2), (2, 4), (5, 1)):
         groups = [encoder.encode(preference(n, images=2).as_group()) for n in numbers]

@@ -36,13 +36,18 @@ def load_of(chosen: Recipe, stage: Stage, encoder: Encoder | None, assumed: Assu
     sources = _sources(chosen, stage)
     steps = _steps(stage, sources, assumed)
     if assumed.tokens is not None and assumed.patches is not None:
-        return Load(steps, GroupShape(assumed.tokens, assumed.patches, answers=2))
+        return Load(steps, _assumed(assumed.tokens, assumed.patches))
     if encoder is None or not sources:
         raise InvalidInput(
             f"stage {stage.name}: its data and a tokenizer must be here to measure its groups; "
             "give --tokens and --patches of a typical group (prompt and all its answers)"
         )
     return Load(steps, _measure(chosen, stage, sources, encoder))
+
+
+def _assumed(tokens: float, patches: float) -> GroupShape:
+    """A pair whose prompt is nearly all of it, which is the dearest case."""
+    return GroupShape(tokens, tokens, patches, answers=2)
 
 
 def _sources(chosen: Recipe, stage: Stage) -> tuple[Source, ...]:
@@ -76,6 +81,7 @@ def _measure(
         raise InvalidInput(f"stage {stage.name}: not one of its first {SAMPLE} rows can be used")
     return GroupShape(
         tokens=_mean([group.num_tokens for group in groups]),
+        prompt=_mean([len(group.prefix_ids_P) for group in groups]),
         patches=_mean([_patches(group) for group in groups]),
         answers=_mean([len(group.answer_ids) for group in groups]),
     )

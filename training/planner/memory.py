@@ -2,10 +2,10 @@
 
 Kept for backward by a decoder or tower layer, in numbers per token (h width, k width of keys, i
 inner width): two norms with input, scaled input and output, queries, attention output before and
-after it is put in place, keys and values for the prompt and once more for each answer, and four
-inner rows: 9h + 2k(1 + answers) + 4i, beside a log-sum for each head and, in groups up to 256
-tokens, a mask row. With checkpointing a layer keeps its input alone, h, and one layer at a time is
-computed again. A test holds this to what autograd really keeps.
+after it is put in place, keys and values, and four inner rows: 9h + 2k + 4i, beside a log-sum for
+each head. In groups over 256 tokens every answer has its own copy of the prompt's keys and
+values; up to there one mask row a token serves all layers. With checkpointing a layer keeps its
+input alone, h, and one layer at a time is computed again. A test holds this to what autograd keeps.
 """
 
 from collections.abc import Mapping
@@ -23,9 +23,10 @@ Counts: TypeAlias = Mapping[Part, int]
 
 @dataclass(frozen=True)
 class GroupShape:
-    """A typical group: tokens of prompt and answers together, patches of its pictures, answers."""
+    """A typical group: tokens of prompt and answers, of the prompt alone, patches, answers."""
 
     tokens: float
+    prompt: float
     patches: float
     answers: float
 
@@ -90,12 +91,13 @@ def activation_bytes(stage: Stage, config: Qwen2_5_VLConfig, shape: GroupShape) 
 def _decoder(stage: Stage, config: Qwen2_5_VLConfig, shape: GroupShape) -> float:
     text: Any = config.get_text_config()
     heads, width = text.num_attention_heads, text.hidden_size
-    keys = width // heads * text.num_key_value_heads * (1 + shape.answers)
-    mask = min(shape.tokens, SMALL_GROUP)
-    layer = _layer(width, keys, text.intermediate_size, heads) + mask
+    copies = shape.answers * shape.prompt / shape.tokens if shape.tokens > SMALL_GROUP else 0
+    keys = width // heads * text.num_key_value_heads * (1 + copies)
+    layer = _layer(width, keys, text.intermediate_size, heads)
+    once = 2 * width + min(shape.tokens, SMALL_GROUP)
     if stage.checkpointing:
-        return float(FLOAT * (text.num_hidden_layers * width + layer))
-    return float(FLOAT * (text.num_hidden_layers * layer + 2 * width))
+        return float(FLOAT * (text.num_hidden_layers * width + layer + once))
+    return float(FLOAT * (text.num_hidden_layers * layer + once))
 
 
 def _tower(config: Qwen2_5_VLConfig) -> float:

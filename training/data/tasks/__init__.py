@@ -48,7 +48,7 @@ def _on_chart(ask: Callable[[Random], tuple[Bars, Question]]) -> Ask:
 
 def _on_shape(ask: Callable[[Random, shapes.Shape], Question]) -> Ask:
     def asked(rng: Random, split: Split) -> Asked:
-        shape = rng.choice(shapes.published("test" if split.held_out else "train"))
+        shape = shapes.draw_shape(rng, split)
         return shapes.render_shape(shape, rng), ask(rng, shape)
 
     return asked

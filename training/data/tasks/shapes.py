@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from training.data.scenes import SIDE_PX
-from training.data.tasks.question import Question, pose
+from training.data.tasks.question import Question, Split, pose
 
 SHAPES = ("circle", "rectangle", "triangle")
 COLOURS = ("red", "green", "blue", "yellow", "teal", "black", "gray", "brown")
@@ -44,6 +44,15 @@ def published(split: Literal["train", "test"]) -> tuple[Shape, ...]:
         for index, words in sorted(known.items())
     )
     return tuple(Shape(*row) for row in found if row[0] and row[1])
+
+
+def draw_shape(rng: Random, split: Split) -> Shape:
+    """To measure with, each shape equally often: of the published pictures 38 % are rectangles,
+    and a model that does not look would be right more often than not."""
+    if not split.held_out:
+        return rng.choice(published("train"))
+    kind = rng.choice(SHAPES)
+    return rng.choice([shape for shape in published("test") if shape.shape == kind])
 
 
 @cache

@@ -1,0 +1,1 @@
+"""Other projects' wire formats, translated into questions and back; nothing here scores."""
