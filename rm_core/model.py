@@ -1,11 +1,11 @@
-"""RewardModel: the inner Qwen2.5-VL (no vocabulary head) and a linear head in full precision."""
+"""RewardModel: the inner Qwen2.5-VL (no vocabulary head) and a reward head in full precision."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel
 
-from rm_core import attention
+from rm_core import attention, heads
 from rm_core.images import PixelRules
 from rm_core.packing import PackedBatch
 from rm_core.prefixes import Past
@@ -14,10 +14,12 @@ from rm_core.prefixes import Past
 class RewardModel(nn.Module):
     """Scores the last token of every answer in a packed batch."""
 
-    def __init__(self, config: Qwen2_5_VLConfig, rules: PixelRules, *, bias: bool = True) -> None:
+    def __init__(
+        self, config: Qwen2_5_VLConfig, rules: PixelRules, *, head: str = "linear+bias"
+    ) -> None:
         super().__init__()
         self.backbone = Qwen2_5_VLModel(config)
-        self.head = nn.Linear(hidden_size(config), 1, bias=bias, dtype=torch.float32)
+        self.head = heads.make(head, hidden_size(config))
         self.rules = rules
         self.attention = "sdpa"
         self.backbone.visual.patch_embed = PatchEmbed(self.backbone.visual.patch_embed.proj)
@@ -29,8 +31,12 @@ class RewardModel(nn.Module):
         return int(self.backbone.config.image_token_id)
 
     @property
+    def head_kind(self) -> heads.HeadKind:
+        return heads.kind_of([f"head.{name}" for name, _ in self.head.named_parameters()])
+
+    @property
     def device(self) -> torch.device:
-        return self.head.weight.device
+        return next(self.head.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -61,7 +67,7 @@ class RewardModel(nn.Module):
 
     def score(self, hidden_TD: Tensor, batch: PackedBatch) -> Tensor:
         """The head on each answer's last token, (N,)."""
-        scored_ND = hidden_TD[batch.score_index_N].to(self.head.weight.dtype)
+        scored_ND = hidden_TD[batch.score_index_N].to(next(self.head.parameters()).dtype)
         scores_N: Tensor = self.head(scored_ND).squeeze(-1)
         assert scores_N.shape == (batch.num_scored,)
         return scores_N

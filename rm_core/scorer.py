@@ -154,7 +154,7 @@ def _describe(checkpoint: Checkpoint, options: Options) -> ModelInfo:
         name=checkpoint.name,
         revision=checkpoint.revision,
         layout=checkpoint.layout,
-        head="linear" if model.head.bias is None else "linear+bias",
+        head=model.head_kind,
         dtype=str(model.dtype).removeprefix("torch."),
         device=_device_name(model.device),
         attention=model.attention,

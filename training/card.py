@@ -78,7 +78,13 @@ def _stage_row(number: int, stage: Stage) -> str:
     length = f"{stage.steps} steps" if stage.steps is not None else f"{stage.epochs:g} epochs"
     frozen = ", ".join(_frozen(stage)) or "none"
     cells = (f"{number} {stage.name}", data, f"{length} of {stage.batch} groups")
-    return f"| {' | '.join(cells)} | {stage.learning_rate:g} | {frozen} |"
+    return f"| {' | '.join(cells)} | {stage.learning_rate:g}{_asked(stage)} | {frozen} |"
+
+
+def _asked(stage: Stage) -> str:
+    """What a stage does otherwise than usual."""
+    loss = "" if stage.loss.kind == "bradley_terry" else f", loss {stage.loss.kind}"
+    return loss + (f", adapters of rank {stage.lora.rank}" if stage.lora else "")
 
 
 def _licences(chosen: Recipe) -> str:

@@ -1,4 +1,4 @@
-"""`vlrm train`, `vlrm eval` and `vlrm calibrate`; also `python -m training.cli <command>`."""
+"""`vlrm train`, `plan`, `eval` and `calibrate`; also `python -m training.cli <command>`."""
 
 import argparse
 import json
@@ -19,6 +19,22 @@ def train(argv: Sequence[str]) -> int:
     parser.add_argument("--output", type=Path, help="default: runs/<recipe name>")
     given = parser.parse_intermixed_args(argv)
     return _guarded(lambda: _train(given))
+
+
+def plan(argv: Sequence[str]) -> int:
+    """What a recipe will take: parameters, memory, tokens, operations, time. Nothing is trained."""
+    parser = argparse.ArgumentParser("vlrm plan", description=plan.__doc__)
+    parser.add_argument("recipe", help="a YAML file, or the name of a packaged one")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="stages.0.steps=100")
+    parser.add_argument("--gpus", default="1x80", help="cards x GiB of one; training uses one")
+    parser.add_argument("--tflops", type=float, default=67.0, help="float32 peak; 67: H100 SXM")
+    parser.add_argument("--mfu", type=float, default=0.4, help="the share of the peak reached")
+    parser.add_argument("--rows", type=int, help="groups in an epoch, where data is not here")
+    parser.add_argument("--tokens", type=float, help="of a typical group, with all its answers")
+    parser.add_argument("--patches", type=float, help="of a typical group's pictures, 14x14 each")
+    parser.add_argument("--json", action="store_true", help="the plan as JSON")
+    given = parser.parse_intermixed_args(argv)
+    return _guarded(lambda: _plan(given))
 
 
 def evaluate(argv: Sequence[str]) -> int:
@@ -52,6 +68,19 @@ def _train(given: argparse.Namespace) -> int:
     with RunLog(folder) as log:
         made = run.train(chosen, folder, given.stage, log)
     print(made)
+    return 0
+
+
+def _plan(given: argparse.Namespace) -> int:
+    from training import recipe
+    from training.planner import Assumed, Card, make_plan
+    from training.planner.report import as_json, as_text
+
+    chosen = recipe.read(given.recipe, given.overrides)
+    card = Card.parse(given.gpus, given.tflops, given.mfu)
+    made = make_plan(chosen, card, Assumed(given.rows, given.tokens, given.patches))
+    print(json.dumps(as_json(made), indent=2) if given.json else as_text(made))
+    made.require_fit()
     return 0
 
 
@@ -95,7 +124,7 @@ def _guarded(work: Callable[[], int]) -> int:
         return 1
 
 
-COMMANDS = {"train": train, "eval": evaluate, "calibrate": calibrate}
+COMMANDS = {"train": train, "plan": plan, "eval": evaluate, "calibrate": calibrate}
 
 
 def main() -> int:

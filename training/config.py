@@ -1,33 +1,31 @@
 """A recipe: how a reward model comes to be, as frozen typed models."""
 
-import difflib
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from rm_core.heads import HeadKind
+from training.loss_kinds import DEFAULT, Loss
+from training.spec import Spec
 
 Part = Literal["vision", "projector", "language", "head"]
 Schedule = Literal["cosine", "linear", "constant"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class Spec(BaseModel):
-    """Base of every section: frozen, and a misspelt key is an error that names its neighbour."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def refuse_unknown_keys(cls, given: Any) -> Any:
-        if isinstance(given, dict) and (unknown := [k for k in given if k not in cls.model_fields]):
-            raise ValueError("; ".join(_hint(str(key), list(cls.model_fields)) for key in unknown))
-        return given
-
-
 class FromCheckpoint(Spec):
     """Start from a released or earlier checkpoint: a folder or a hub id."""
 
+    added_later = frozenset({"head", "max_pixels"})
+
     kind: Literal["checkpoint"] = "checkpoint"
     source: str
+    head: HeadKind | None = Field(
+        default=None, description="A fresh reward head, for a base that has none."
+    )
+    max_pixels: int | None = Field(
+        default=None, ge=56 * 56, description="Pixel budget of a picture, instead of the base's."
+    )
 
 
 class FromScratch(Spec):
@@ -53,9 +51,17 @@ class DataSource(Spec):
     weight: float | None = Field(default=None, gt=0.0)
 
 
+class LoraSpec(Spec):
+    """Low-rank adapters on the decoder's linear layers, merged when the stage ends."""
+
+    rank: int = Field(default=64, ge=1)
+    alpha: float = Field(default=128.0, gt=0.0)
+
+
 class Stage(Spec):
     """One fine-tuning stage; `batch` is groups per step, `pack_tokens` bounds one forward."""
 
+    added_later = frozenset({"checkpointing", "lora"})
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     data: tuple[DataSource, ...] = Field(min_length=1)
     steps: int | None = Field(default=None, ge=1)
@@ -76,7 +82,13 @@ class Stage(Spec):
     max_grad_norm: float = Field(default=1.0, gt=0.0)
     frozen: tuple[Part, ...] = ("vision",)
     unfreeze_after: dict[Part, Share] = Field(default_factory=dict)
-    loss: Literal["bradley_terry"] = "bradley_terry"
+    loss: Loss = DEFAULT
+    checkpointing: bool = Field(
+        default=False, description="Keep only layer inputs and compute the decoder twice."
+    )
+    lora: LoraSpec | None = Field(
+        default=None, description="Train adapters instead of the decoder's own weights."
+    )
     language_weight: float = Field(
         default=0.0, ge=0.0, description="Weight of next-token loss on the chosen answers."
     )
@@ -85,6 +97,12 @@ class Stage(Spec):
     def one_length(self) -> Self:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give exactly one of 'steps' and 'epochs'")
+        return self
+
+    @model_validator(mode="after")
+    def adapters_train(self) -> Self:
+        if self.lora is not None and "language" in self.frozen:
+            raise ValueError("lora trains the language part; take 'language' out of 'frozen'")
         return self
 
     @model_validator(mode="after")
@@ -135,10 +153,3 @@ class Recipe(Spec):
         if len(set(names)) != len(names):
             raise ValueError(f"stage names must differ: {', '.join(names)}")
         return self
-
-
-def _hint(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1)
-    return f"unknown key {key!r}" + (
-        f", did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
-    )

@@ -71,6 +71,8 @@ def _packs(
     tokens = 0
     for row in rows:
         try:
+            if row.tied:
+                raise InvalidInput("answers with equal labels: none can be told right")
             encoded = scorer.encode(row.as_group())
         except (InvalidInput, TooLarge) as error:
             refused.append((row.id, error.message))

@@ -7,11 +7,13 @@ import torch
 from rm_core import attention
 from rm_core.checkpoints import Checkpoint, load
 from rm_core.errors import InvalidInput
+from rm_core.heads import HeadKind
 from training import recipe, trainer
 from training.config import Recipe, Stage
 from training.data.dataset import Order, Source, StageData, seed_for
 from training.data.sources import open_source
 from training.examine import QuickCheck
+from training.loss_kinds import Ties
 
 
 def open_sources(chosen: Recipe, stage: Stage) -> tuple[Source, ...]:
@@ -22,10 +24,21 @@ def open_sources(chosen: Recipe, stage: Stage) -> tuple[Source, ...]:
     )
 
 
-def open_for_training(source: str | Path, device: str) -> Checkpoint:
+def open_for_training(
+    source: str | Path,
+    device: str,
+    fresh_head: HeadKind | None = None,
+    max_pixels: int | None = None,
+) -> Checkpoint:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    checkpoint = load(source, device=torch.device(device), dtype=torch.float32)
+    checkpoint = load(
+        source,
+        device=torch.device(device),
+        dtype=torch.float32,
+        max_pixels=max_pixels,
+        fresh_head=fresh_head,
+    )
     model = checkpoint.model
     model.attention = attention.choose("auto", model.device, model.dtype)
     return checkpoint
@@ -36,12 +49,18 @@ def make_job(
 ) -> trainer.Job:
     """The stage's steps in their fixed order; `folder` keeps its state while it runs."""
     steps = count_steps(stage, sources)
-    weights = [e.weight or float(s.size or 1) for e, s in zip(stage.data, sources, strict=True)]
-    order = Order.draw(weights, steps * stage.batch, seed_for(chosen.seed, stage.name, "order"))
+    order = draw_order(chosen, stage, sources, steps * stage.batch)
     return trainer.Job(
         stage=stage,
         steps=steps,
-        data=StageData(sources, order, checkpoint.encoder, stage.batch, stage.max_tokens),
+        data=StageData(
+            sources,
+            order,
+            checkpoint.encoder,
+            stage.batch,
+            stage.max_tokens,
+            takes_ties=isinstance(stage.loss, Ties),
+        ),
         workers=chosen.workers,
         output=chosen.output,
         recipe=recipe.digest(chosen),
@@ -49,6 +68,12 @@ def make_job(
         evaluate_every=chosen.evaluation.every_steps,
         evaluate=QuickCheck(chosen.evaluation, checkpoint),
     )
+
+
+def draw_order(chosen: Recipe, stage: Stage, sources: tuple[Source, ...], total: int) -> Order:
+    """Which source and row stands at each of the stage's `total` places."""
+    weights = [e.weight or float(s.size or 1) for e, s in zip(stage.data, sources, strict=True)]
+    return Order.draw(weights, total, seed_for(chosen.seed, stage.name, "order"))
 
 
 def count_steps(stage: Stage, sources: tuple[Source, ...]) -> int:

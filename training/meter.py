@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
+import torch
 from torch import Tensor
 
 from training.data.dataset import Batch, Row
@@ -37,25 +39,26 @@ class Meter:
 
     def count(self, rows: Sequence[Row], pairs: Pairs, loss_P: Tensor) -> None:
         """One forward's pairs; a group's pairs weigh one together."""
-        groups = float(len(rows))
         won_P = wins(pairs.chosen_P.detach(), pairs.rejected_P.detach())
-        for name, values_P in (
-            ("loss", loss_P.detach()),
-            ("accuracy", won_P),
-            ("ties", (won_P == 0.5).to(won_P.dtype)),
-            ("margin", (pairs.chosen_P - pairs.rejected_P).detach()),
-            ("reward", ((pairs.chosen_P + pairs.rejected_P) / 2).detach()),
+        # Of two answers with equal labels none can be told right.
+        ordered_P = torch.where(pairs.strength_P > 0, pairs.weight_P, 0.0)
+        for name, values_P, weight_P in (
+            ("loss", loss_P.detach(), pairs.weight_P),
+            ("accuracy", won_P, ordered_P),
+            ("ties", (won_P == 0.5).to(won_P.dtype), ordered_P),
+            ("margin", (pairs.chosen_P - pairs.rejected_P).detach(), ordered_P),
+            ("reward", ((pairs.chosen_P + pairs.rejected_P) / 2).detach(), pairs.weight_P),
         ):
-            self._tally.add(name, float(values_P @ pairs.weight_P), groups)
-        self._count_tasks(rows, (won_P * pairs.weight_P).tolist())
+            self._tally.add(name, float(values_P @ weight_P), float(weight_P.sum()))
+        self._count_tasks(rows, (won_P * ordered_P).tolist(), ordered_P.tolist())
         self._groups += len(rows)
         self._tokens += sum(row.encoded.num_tokens for row in rows)
 
-    def _count_tasks(self, rows: Sequence[Row], won: list[float]) -> None:
-        parts = iter(won)
+    def _count_tasks(self, rows: Sequence[Row], won: list[float], weights: list[float]) -> None:
+        parts = zip(won, weights, strict=True)
         for row in rows:
-            pairs = len(row.encoded.answer_ids) - 1
-            self._by_task.add(row.task, sum(next(parts) for _ in range(pairs)), 1)
+            for right, weight in islice(parts, len(row.strengths)):
+                self._by_task.add(row.task, right, weight)
 
     def count_language(self, loss: float, groups: int) -> None:
         self._tally.add("language_loss", loss * groups, groups)
@@ -80,8 +83,9 @@ class Meter:
             "train", stage=stage, step=done, learning_rate=rate, **means, **speed, tasks=tasks
         )
         left = (time.monotonic() - self._began) / (done - self._first_step) * (steps - done)
+        shown = "  ".join(f"{n} {means[n]:.3f}" for n in ("loss", "accuracy") if n in means)
         log.progress(
-            f"{stage} {done}/{steps}  loss {means['loss']:.3f}  accuracy {means['accuracy']:.3f}  "
+            f"{stage} {done}/{steps}  {shown}  "
             f"{speed['groups_per_second']:.0f} groups/s  waiting {speed['waiting_share']:.0%}  "
             f"{duration(left)} left"
         )

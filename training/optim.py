@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 
 from rm_core.model import RewardModel
+from training import lora
 from training.config import Part, Schedule, Stage
 
 
@@ -68,6 +69,11 @@ class Plan:
         thaw = self.stage.unfreeze_after.get(part)
         return thaw is not None and step >= thaw * self.steps
 
+    def adapts(self, name: str) -> bool:
+        """Whether a parameter moves when its part trains: of an adapted decoder only adapters."""
+        adapted = self.stage.lora is not None and part_of(name) == "language"
+        return not adapted or lora.MARK in name
+
     def rate(self, part: Part, step: int) -> float:
         scale = self.stage.learning_rate_scale.get(part, 1.0)
         return scale * learning_rate(step, self.steps, self.stage)
@@ -79,7 +85,15 @@ def make_optimizer(model: RewardModel, plan: Plan) -> Optimizer:
     A frozen part has no groups until it thaws; `set_step` then finds them waiting at rate zero.
     """
     groups = [group for part, named in parts(model).items() for group in _groups(part, named, plan)]
-    return AdamW(groups, lr=plan.stage.learning_rate, betas=plan.stage.betas, foreach=True)
+    # On CUDA the fused update works in place; the other one needs a copy of all that is trained.
+    fused = model.device.type == "cuda"
+    return AdamW(
+        groups,
+        lr=plan.stage.learning_rate,
+        betas=plan.stage.betas,
+        foreach=not fused,
+        fused=fused,
+    )
 
 
 def _groups(
@@ -87,8 +101,9 @@ def _groups(
 ) -> Iterator[dict[str, object]]:
     if part in plan.stage.frozen and part not in plan.stage.unfreeze_after:
         return
-    decaying = [p for _, p in named if p.ndim >= 2]
-    plain = [p for _, p in named if p.ndim < 2]
+    moving = [p for name, p in named if plan.adapts(name)]
+    decaying = [p for p in moving if p.ndim >= 2]
+    plain = [p for p in moving if p.ndim < 2]
     for parameters, decay in ((decaying, plan.stage.weight_decay), (plain, 0.0)):
         if parameters:
             yield {"params": parameters, "part": part, "weight_decay": decay}
@@ -97,8 +112,8 @@ def _groups(
 def set_step(model: RewardModel, optimizer: Optimizer, plan: Plan, step: int) -> None:
     """Make model and optimiser ready for `step`: who needs gradients, and each group's rate."""
     for part, named in parts(model).items():
-        for _, parameter in named:
-            parameter.requires_grad_(plan.trains(part, step))
+        for name, parameter in named:
+            parameter.requires_grad_(plan.trains(part, step) and plan.adapts(name))
     for group in optimizer.param_groups:
         group["lr"] = plan.rate(group["part"], step) if plan.trains(group["part"], step) else 0.0
 

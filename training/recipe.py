@@ -8,9 +8,11 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from rm_core.errors import InvalidInput
 from training.config import Recipe
+from training.spec import nearest
 
 PACKAGED = Path(__file__).parent
 
@@ -95,5 +97,12 @@ def _explain(error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
         where = ".".join(str(step) for step in problem["loc"]) or "recipe"
-        lines.append(f"{where}: {problem['msg'].removeprefix('Value error, ')}")
+        lines.append(f"{where}: {_what(problem)}")
     return "; ".join(lines)
+
+
+def _what(problem: ErrorDetails) -> str:
+    if problem["type"] == "union_tag_invalid":
+        tag, known = problem["ctx"]["tag"], problem["ctx"]["expected_tags"]
+        return f"unknown kind {tag!r}; {nearest(tag, known.replace(chr(39), '').split(', '))}"
+    return problem["msg"].removeprefix("Value error, ")

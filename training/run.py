@@ -16,9 +16,9 @@ import torch
 
 from rm_core.checkpoints import Checkpoint, save
 from rm_core.errors import CheckpointError, InvalidInput
-from training import finish, recipe, state, trainer
+from training import finish, lora, recipe, state, trainer
 from training.config import FromCheckpoint, FromScratch, Recipe
-from training.data.dataset import Source
+from training.data.dataset import Source, seed_for
 from training.jobs import count_steps, make_job, open_for_training, open_sources
 from training.lineage import lineage_of
 from training.runlog import RunLog
@@ -88,11 +88,22 @@ def _make_stage(run: Run, number: int, sources: tuple[Source, ...]) -> None:
     if folder.exists():
         run.log.say(f"{stage.name}: already made, {folder}")
         return
-    checkpoint = open_for_training(parent_of(run, number), run.recipe.device)
+    checkpoint = _open_parent(run, number)
     job = make_job(run.recipe, stage, sources, checkpoint, run.folder / "state")
+    if stage.lora is not None:
+        lora.attach(checkpoint.model, stage.lora, seed_for(run.recipe.seed, stage.name, "lora"))
     with state.StopRequest() as stop:
         trainer.run(job, checkpoint.model, run.log, stop)
+    lora.merge(checkpoint.model)
     write_stage(run, number, checkpoint)
+
+
+def _open_parent(run: Run, number: int) -> Checkpoint:
+    """The first stage may give its base a head and a pixel budget; later ones find them there."""
+    parent, base = parent_of(run, number), run.recipe.base
+    if number == 1 and isinstance(base, FromCheckpoint):
+        return open_for_training(parent, run.recipe.device, base.head, base.max_pixels)
+    return open_for_training(parent, run.recipe.device)
 
 
 def parent_of(run: Run, number: int) -> str | Path:

@@ -12,6 +12,7 @@ class RunLog:
     """Appends events to `metrics.jsonl`; on a terminal the progress line rewrites itself."""
 
     def __init__(self, folder: Path, stream: TextIO | None = None) -> None:
+        self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         # Line buffered: a killed run keeps every whole line it wrote.
         self._file = (folder / "metrics.jsonl").open("a", buffering=1, encoding="utf-8")

@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch.optim import Optimizer
+from torch.utils.checkpoint import checkpoint
 
 from rm_core.errors import RewardError
 from rm_core.model import RewardModel
@@ -18,8 +20,9 @@ from training.config import Output, Stage
 from training.data.dataset import Batch, Row, StageData, split_by_tokens
 from training.data.prefetch import batches
 from training.features import FrozenFeatures
-from training.losses import bradley_terry, next_token, pair_up
+from training.losses import loss_of, next_token, pair_up
 from training.meter import Meter
+from training.quarantine import FILE, Quarantine
 from training.runlog import RunLog
 
 
@@ -60,6 +63,7 @@ class Loop:
     plan: optim.Plan
     log: RunLog
     features: FrozenFeatures
+    quarantine: Quarantine
     meter: Meter = field(default_factory=Meter)
     rows: int = 0
     refused: int = 0
@@ -76,11 +80,14 @@ def run(job: Job, model: RewardModel, log: RunLog, stop: state.StopRequest) -> N
         plan,
         log,
         FrozenFeatures.over(job.data.sources),
+        Quarantine(log.folder),
     )
     start = state.load(job.folder, job.recipe, job.stage.name, model, loop.optimizer)
     log.event("stage_start", stage=job.stage.name, step=start, steps=job.steps)
     log.say(f"{job.stage.name}: step {start} of {job.steps}, {job.stage.batch} groups a step")
     model.train()
+    if job.stage.checkpointing:
+        _compute_twice(model)
     with closing(batches(job.data, start, job.steps, job.workers)) as prepared:
         for batch in loop.meter.waiting_for(prepared):
             _refuse(loop, batch)
@@ -88,6 +95,13 @@ def run(job: Job, model: RewardModel, log: RunLog, stop: state.StopRequest) -> N
             _housekeeping(loop, batch.step + 1, stop)
     model.eval()
     state.clear(job.folder)
+
+
+def _compute_twice(model: RewardModel) -> None:
+    """Keep each decoder layer's input alone; the name of transformers' own switch varies."""
+    again = partial(checkpoint, use_reentrant=False)
+    for layer in model.backbone.language_model.layers:
+        layer.gradient_checkpointing, layer._gradient_checkpointing_func = True, again
 
 
 def step(loop: Loop, batch: Batch) -> None:
@@ -109,8 +123,9 @@ def _forward_backward(loop: Loop, rows: Sequence[Row], total: int) -> None:
     model = loop.model
     packed = pack(groups, model.image_pad_id, model.rules.merge_size).to(model.device)
     hidden_TD = model.hidden(packed, loop.features.of(model, packed))
-    pairs = pair_up(model.score(hidden_TD, packed), packed.group_sizes)
-    loss_P = bradley_terry(pairs.chosen_P, pairs.rejected_P)
+    strengths = [strength for row in rows for strength in row.strengths]
+    pairs = pair_up(model.score(hidden_TD, packed), packed.group_sizes, strengths)
+    loss_P = loss_of(pairs, loop.job.stage.loss)
     loss = torch.dot(loss_P, pairs.weight_P) / total
     if loop.job.stage.language_weight:
         language = next_token(model, hidden_TD, packed)
@@ -122,8 +137,11 @@ def _forward_backward(loop: Loop, rows: Sequence[Row], total: int) -> None:
 
 def _refuse(loop: Loop, batch: Batch) -> None:
     """Name every refused row in the log; too many of them mean the data is not as it should be."""
-    for row_id, reason in batch.refused:
-        loop.log.event("refused", row=row_id, reason=reason)
+    for row in batch.refused:
+        loop.log.event("refused", row=row.id, reason=row.reason)
+    if batch.refused:
+        names = [entry.source for entry in loop.job.stage.data]
+        loop.quarantine.add(loop.job.stage.name, names, batch.refused)
     loop.refused += len(batch.refused)
     loop.rows += len(batch.refused) + len(batch.rows)
     if not batch.rows or (
@@ -131,7 +149,7 @@ def _refuse(loop: Loop, batch: Batch) -> None:
     ):
         raise TrainingFailed(
             f"{loop.refused} of {loop.rows} rows refused, more than max_refused "
-            f"{loop.job.stage.max_refused}; the reasons are in metrics.jsonl"
+            f"{loop.job.stage.max_refused}; the reasons are in {FILE}"
         )
 
 

@@ -12,7 +12,11 @@ BACKBONE: Mapping[str, str] = {
     "visual.": "backbone.visual.",
     "model.": "backbone.language_model.",
 }
-VALUE_HEAD: Mapping[str, str] = {"v_head.summary.": "head."}
+VALUE_HEAD: Mapping[str, str] = {
+    "v_head.summary.": "head.",
+    "v_head.mlp.up.": "head.up.",
+    "v_head.mlp.down.": "head.down.",
+}
 SCORE_HEAD: Mapping[str, str] = {"score.": "head."}
 # The vocabulary head belongs to the released files and has no part in a score.
 UNUSED = frozenset({"lm_head.weight"})

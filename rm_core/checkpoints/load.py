@@ -10,8 +10,10 @@ from torch import Tensor
 from transformers import Qwen2_5_VLConfig
 from transformers.initialization import no_init_weights
 
+from rm_core import heads
 from rm_core.calibration import Calibration
 from rm_core.checkpoints import keymap, manifest
+from rm_core.checkpoints.head import head_kind
 from rm_core.checkpoints.processor import (
     PREPROCESSOR,
     PROCESSOR,
@@ -24,6 +26,7 @@ from rm_core.checkpoints.source import resolve
 from rm_core.checkpoints.tensors import VALUE_HEAD, TensorFiles, check_index, weight_files
 from rm_core.encode import Encoder
 from rm_core.errors import CheckpointError, CheckpointMismatch
+from rm_core.heads import HeadKind
 from rm_core.model import RewardModel
 
 
@@ -46,9 +49,11 @@ def load(
     device: torch.device,
     dtype: torch.dtype,
     max_pixels: int | None = None,
+    fresh_head: HeadKind | None = None,
 ) -> Checkpoint:
     """Load a released, plain Hugging Face or own checkpoint; the head is kept in float32.
 
+    `fresh_head` is for a base that has none yet: every answer then scores 0.
     Raises CheckpointError, naming the file or tensor, when anything is missing or left over.
     """
     folder = resolve(source)
@@ -59,9 +64,12 @@ def load(
         rules = replace(rules, max_pixels=max_pixels)
     own = manifest.read(folder)
     files, names, layout = _account(folder)
+    head = head_kind(folder, names.values(), own, fresh_head)
     with no_init_weights(), _defaults(device, dtype):
-        model = RewardModel(config, rules, bias="head.bias" in names.values())
-    _fill(model, files, names, folder.name)
+        model = RewardModel(config, rules, head=head)
+    _fill(model, files, names, folder.name, without_head=fresh_head is not None)
+    if fresh_head is not None:
+        heads.start(model.head)
     if dtype == torch.float64:
         model.double()  # the reference precision: the head follows
     return Checkpoint(
@@ -73,6 +81,11 @@ def load(
         layout=layout,
         revision=manifest.revision(_scoring_digests(folder, own), rules, str(dtype)),
     )
+
+
+def head_of(folder: Path) -> HeadKind:
+    """The kind of head a local checkpoint has, without reading its weights."""
+    return head_kind(folder, _account(folder)[1].values(), None, None)
 
 
 def _public_name(source: str | Path | None, folder: Path) -> str:
@@ -100,18 +113,20 @@ def _account(folder: Path) -> tuple[TensorFiles, dict[str, str], str]:
         files, layout = TensorFiles(shards), "huggingface"
         renames = {**keymap.BACKBONE, **keymap.SCORE_HEAD}
         check_index(folder, files)
-    names = keymap.rename_all(files.names(), renames, folder.name)
-    if "head.weight" not in names.values():
-        raise CheckpointMismatch(
-            f"{folder.name}: no reward head ({VALUE_HEAD} with v_head.summary.weight, or "
-            "score.weight among the shards)",
-            missing=["v_head.summary.weight" if layout == "released" else "score.weight"],
-        )
-    return files, names, layout
+    return files, keymap.rename_all(files.names(), renames, folder.name), layout
 
 
-def _fill(model: RewardModel, files: TensorFiles, names: dict[str, str], where: str) -> None:
+def _fill(
+    model: RewardModel,
+    files: TensorFiles,
+    names: dict[str, str],
+    where: str,
+    *,
+    without_head: bool,
+) -> None:
     targets = dict(model.named_parameters())
+    if without_head:
+        targets = {n: p for n, p in targets.items() if not n.startswith("head.")}
     keymap.require_exactly(names.values(), targets, where)
     with torch.no_grad():
         for name, tensor in files.read(list(names)):

@@ -20,10 +20,11 @@ CHUNK = 1 << 22
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Name, digests of every file, calibration and lineage."""
+    """Name, digests of every file, kind of head, calibration and lineage."""
 
     name: str
     files: dict[str, str]
+    head: str | None = None  # None: written before there was a choice
     template_digest: str = TEMPLATE_DIGEST
     calibration: Calibration | None = None
     lineage: dict[str, Any] = field(default_factory=dict)

@@ -21,6 +21,8 @@ from rm_core.model import RewardModel
 NAMES = {
     "backbone.language_model.": "model.language_model.",
     "backbone.visual.": "model.visual.",
+    "head.up.": "v_head.mlp.up.",
+    "head.down.": "v_head.mlp.down.",
     "head.": "v_head.summary.",
 }
 
@@ -54,6 +56,7 @@ def save(
     manifest.Manifest(
         name=name,
         files=manifest.digests(folder, files),
+        head=model.head_kind,
         calibration=calibration,
         lineage=lineage or {},
     ).write(folder)

@@ -140,7 +140,7 @@ def test_every_weight_equals_the_file(random_checkpoint: Path) -> None:
     loaded = model.backbone.visual.state_dict()
     assert visual.keys() == loaded.keys()
     assert all(torch.equal(visual[name], loaded[name]) for name in loaded)
-    assert torch.equal(model.head.weight, stored["v_head.summary.weight"])
+    assert torch.equal(model.head.get_parameter("weight"), stored["v_head.summary.weight"])
 
 
 @pytest.mark.parametrize("names", [old_names, new_names])

@@ -1,18 +1,25 @@
 """A real Qwen2.5-VL made tiny, with random weights, and rows to train it on."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from rm_core.checkpoints import save
 from rm_core.encode import Encoder
 from rm_core.model import RewardModel
 from rm_core.types import Conversation, Image
 from tests.checkpoints import RULES, byte_tokenizer, small_config
+from training import state, trainer
+from training.config import Output, Stage
+from training.data.dataset import Order, StageData
 from training.data.records import Preference
+from training.runlog import RunLog
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +34,8 @@ def make_model(encoder: Encoder) -> Callable[[int], RewardModel]:
     def make(seed: int) -> RewardModel:
         torch.manual_seed(seed)
         model = RewardModel(small_config(encoder.tokenizer), RULES)
-        torch.nn.init.normal_(model.head.weight, std=0.2)
+        for weight in (p for p in model.head.parameters() if p.ndim > 1):
+            torch.nn.init.normal_(weight, std=0.2)
         return model.eval()
 
     return make
@@ -56,3 +64,40 @@ def preference(number: int, *rejected: str, images: int = 1, chosen: str = "yes"
         group="general",
         source="test",
     )
+
+
+STEPS, BATCH = 6, 4
+
+
+class Numbered:
+    """Rows 0, 1, 2, ...; every third is text only, every fourth has two wrong answers."""
+
+    size = None
+
+    def row(self, index: int) -> Preference:
+        wrong = ("no", "never ever") if index % 4 == 0 else ("no",)
+        return preference(index, *wrong, images=index % 3)
+
+
+@pytest.fixture
+def make_job(encoder: Encoder, tmp_path: Path) -> Callable[..., trainer.Job]:
+    def make(**changes: Any) -> trainer.Job:
+        settings = {"frozen": [], "learning_rate": 3e-3, "weight_decay": 0.01, **changes}
+        stage = Stage.model_validate(
+            {"name": "s", "data": [{"source": "-"}], "steps": STEPS, "batch": BATCH, **settings}
+        )
+        data = StageData(
+            (Numbered(),), Order.draw([1.0], STEPS * BATCH, 0), encoder, BATCH, stage.max_tokens
+        )
+        output, folder = Output(log_every_steps=2), tmp_path / "state"
+        return trainer.Job(stage, STEPS, data, 0, output, "recipe", folder, 2, lambda _: {})
+
+    return make
+
+
+def run(
+    job: trainer.Job, model: RewardModel, stop: state.StopRequest | None = None
+) -> dict[str, Tensor]:
+    with RunLog(job.folder, io.StringIO()) as log:
+        trainer.run(job, model, log, stop or state.StopRequest())
+    return {name: value.clone() for name, value in model.state_dict().items()}

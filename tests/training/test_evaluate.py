@@ -1,14 +1,16 @@
 """Accuracy and calibration figures, worked out by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from rm_core.calibration import Calibration
+from rm_core.scorer import Scorer
 from tests.training.conftest import preference
 from training.calibrate import fit_on, quality
 from training.data.heldout import greyed
-from training.evaluate import Judged, Outcome, summary, table
+from training.evaluate import Judged, Outcome, judge, summary, table
 
 NAME = preference(1)
 OTHER = preference(2, "no", "never")
@@ -63,3 +65,10 @@ def test_the_grey_control_changes_the_pictures_and_nothing_else() -> None:
     assert grey.conversation.images[0].pixels.shape == NAME.conversation.images[0].pixels.shape
     assert set(grey.conversation.images[0].pixels.ravel().tolist()) == {128}
     assert (grey.chosen, grey.rejected) == (NAME.chosen, NAME.rejected)
+
+
+def test_a_row_with_equal_labels_is_named_and_not_judged(random_scorer: Scorer) -> None:
+    tied = replace(OTHER, strengths=(1.0, 0.0))
+    outcome = judge(random_scorer, [NAME, tied])
+    assert [one.row.id for one in outcome.judged] == [NAME.id]
+    assert outcome.refused == ((OTHER.id, "answers with equal labels: none can be told right"),)

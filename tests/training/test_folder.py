@@ -1,5 +1,6 @@
 """Pairs folders: written and read back whole, and refused by line and reason."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,20 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
                 assert part == copy
 
 
+def test_strengths_are_kept_and_one_stands_for_all(tmp_path: Path) -> None:
+    rows = [
+        replace(preference(1, "no", "nein"), strengths=(2.0, 0.0)),
+        preference(2, "no", "nein"),
+    ]
+    write(tmp_path, rows)
+    with (tmp_path / "pairs.jsonl").open("a") as index:
+        index.write(GOOD.replace('["b"]', '["b", "c"], "strength": 3'))
+    source = FolderSource.open(tmp_path)
+    found = [source.row(i) for i in range(3)]
+    assert [row.strengths for row in found] == [(2.0, 0.0), (), (3.0, 3.0)]
+    assert [row.tied for row in found] == [True, False, False]
+
+
 GOOD = (
     '{"id": "1", "messages": [{"role": "user", "content": "?"}], "chosen": "a", "rejected": ["b"]}'
 )
@@ -47,6 +62,12 @@ GOOD = (
         ),
         pytest.param(GOOD.replace('["b"]', '["a"]'), "line 1.*rejected", id="same_answers"),
         pytest.param(GOOD.replace('["b"]', "[]"), "line 1.*rejected", id="nothing_rejected"),
+        pytest.param(GOOD.replace('["b"]', '["b"], "strength": -1'), "strength", id="negative"),
+        pytest.param(
+            GOOD.replace('["b"]', '["b"], "strength": [1, 2]'),
+            "one for each rejected",
+            id="a_strength_too_many",
+        ),
     ],
 )
 def test_a_broken_folder_is_refused_when_opened(

@@ -1,4 +1,4 @@
-"""The pairwise loss is its formula, and refuses shapes that would broadcast."""
+"""Every loss is its formula, and shapes that would broadcast are refused."""
 
 import math
 
@@ -6,7 +6,18 @@ import pytest
 import torch
 from torch import Tensor, tensor
 
-from training.losses import bradley_terry, pair_up, wins
+from training.loss_kinds import (
+    BradleyTerry,
+    LabelSmoothing,
+    Listwise,
+    LossSpec,
+    Margin,
+    Scaled,
+    Ties,
+)
+from training.losses import bradley_terry, loss_of, pair_up, rao_kupper, wins
+
+KINDS = (BradleyTerry(), Margin(), Scaled(), LabelSmoothing(), Ties(), Listwise())
 
 
 @pytest.mark.parametrize(
@@ -66,3 +77,101 @@ def test_gradient_is_one_minus_the_probability_of_the_right_order() -> None:
     torch.autograd.backward(bradley_terry(chosen_P, rejected_P).sum())
     assert chosen_P.grad is not None
     assert chosen_P.grad.item() == pytest.approx(-1 / (1 + math.exp(0.7)), rel=1e-12)
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+THETA = math.exp(0.7)  # a threshold of 0.7 in the terms of Rao and Kupper
+LEAD = 1.5 - 0.2  # of the chosen answer in the table below
+
+
+@pytest.mark.parametrize(
+    ("spec", "strength", "probability"),
+    [
+        pytest.param(BradleyTerry(), 3.0, sigmoid(LEAD), id="bradley_terry"),
+        pytest.param(Margin(margin=0.5), 3.0, sigmoid(LEAD - 1.5), id="margin"),
+        pytest.param(Scaled(), 3.0, sigmoid(LEAD) ** 3, id="scaled"),
+        pytest.param(
+            LabelSmoothing(smoothing=0.2),
+            1.0,
+            sigmoid(LEAD) ** 0.8 * sigmoid(-LEAD) ** 0.2,
+            id="label_smoothing",
+        ),
+        pytest.param(
+            Ties(threshold=0.7),
+            1.0,
+            math.exp(1.5) / (math.exp(1.5) + THETA * math.exp(0.2)),
+            id="ties_told_apart",
+        ),
+        pytest.param(
+            Ties(threshold=0.7),
+            0.0,
+            (THETA**2 - 1)
+            * math.exp(1.5 + 0.2)
+            / (math.exp(1.5) + THETA * math.exp(0.2))
+            / (math.exp(0.2) + THETA * math.exp(1.5)),
+            id="ties_equal_labels",
+        ),
+        pytest.param(Listwise(), 3.0, sigmoid(LEAD), id="listwise_of_two"),
+        pytest.param(
+            BradleyTerry(centering=0.01),
+            1.0,
+            sigmoid(LEAD) * math.exp(-0.01 * 1.7**2),
+            id="centering",
+        ),
+    ],
+)
+def test_each_kind_is_its_formula(spec: LossSpec, strength: float, probability: float) -> None:
+    pairs = pair_up(tensor([1.5, 0.2], dtype=torch.float64), [2], [strength])
+    assert loss_of(pairs, spec).item() == pytest.approx(-math.log(probability), rel=1e-12)
+
+
+def test_the_three_outcomes_of_rao_kupper_add_up_to_one() -> None:
+    first_P, second_P = tensor([2.0, -1.0, 0.0]), tensor([0.5, 3.0, 0.0])
+    yes_P, no_P = torch.ones(3, dtype=torch.bool), torch.zeros(3, dtype=torch.bool)
+    outcomes = [
+        rao_kupper(first_P, second_P, no_P, 0.4),
+        rao_kupper(second_P, first_P, no_P, 0.4),
+        rao_kupper(first_P, second_P, yes_P, 0.4),
+    ]
+    total_P = torch.stack([torch.exp(-loss_P) for loss_P in outcomes]).sum(0)
+    torch.testing.assert_close(total_P, torch.ones(3))
+
+
+def test_equal_labels_pull_two_answers_together() -> None:
+    scores_N = tensor([2.0, -1.0], requires_grad=True)
+    torch.autograd.backward(loss_of(pair_up(scores_N, [2], [0.0]), Ties()).sum())
+    assert scores_N.grad is not None
+    assert scores_N.grad[0] > 0 > scores_N.grad[1]
+
+
+def test_a_whole_order_is_chosen_from_the_best_down() -> None:
+    """Written out for the order 0, 2, 1, 3 that the strengths of the rejected answers give."""
+    a, b, c, d = 0.3, -0.7, 1.1, 0.2
+    e = math.exp
+    chosen = e(a) / (e(a) + e(b) + e(c) + e(d)) * e(c) / (e(b) + e(c) + e(d)) * e(b) / (e(b) + e(d))
+    pairs = pair_up(tensor([a, b, c, d], dtype=torch.float64), [4], [2.0, 1.0, 3.0])
+    loss = loss_of(pairs, Listwise()) @ pairs.weight_P
+    assert loss.item() == pytest.approx(-math.log(chosen) / 3, rel=1e-12)
+
+
+def test_answers_without_an_order_are_a_softmax_of_the_chosen_one() -> None:
+    scores_N = tensor([0.3, -0.7, 1.1, 0.2], dtype=torch.float64)
+    pairs = pair_up(scores_N, [4])
+    loss = loss_of(pairs, Listwise()) @ pairs.weight_P
+    assert loss.item() == pytest.approx(-scores_N.log_softmax(0)[0].item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("spec", KINDS, ids=lambda spec: spec.kind)
+def test_half_precision_and_far_apart_scores_stay_finite_in_float32(spec: LossSpec) -> None:
+    pairs = pair_up(tensor([-80.0, 80.0]).bfloat16(), [2], [1.0])
+    loss_P = loss_of(pairs, spec)
+    assert loss_P.dtype == torch.float32
+    assert 40 < loss_P.item() < 200
+
+
+def test_strengths_that_do_not_fit_the_pairs_are_refused() -> None:
+    with pytest.raises(AssertionError):
+        pair_up(torch.zeros(5), [2, 3], [1.0, 2.0])

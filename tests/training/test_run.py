@@ -1,6 +1,7 @@
 """Whole runs through the command line: refusals before compute, stages, export, doing it again."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from rm_core import heads
 from rm_core.scorer import Scorer
+from tests.checkpoints import byte_tokenizer, write_random_checkpoint
 from tests.training.conftest import preference
 from training import cli, jobs, run
 from training.data import folder as pairs
@@ -66,15 +69,32 @@ def test_a_run_ends_in_a_checkpoint_that_scores_as_it_was_examined(
     assert "## Limits" in (output / "model" / "README.md").read_text()
 
 
+@pytest.mark.parametrize("extra", [[], ["stages.0.lora={rank: 4}", "stages.1.lora.rank=2"]])
 def test_one_stage_at_a_time_makes_the_same_weights(
-    write_recipe: Callable[..., Path], tmp_path: Path
+    write_recipe: Callable[..., Path], tmp_path: Path, extra: list[str]
 ) -> None:
-    recipe = str(write_recipe())
-    assert cli.train([recipe, "--output", str(tmp_path / "all")]) == 0
+    recipe = [str(write_recipe()), *extra]
+    assert cli.train([*recipe, "--output", str(tmp_path / "all")]) == 0
     for stage in ("1", "2"):
-        assert cli.train([recipe, "--output", str(tmp_path / "steps"), "--stage", stage]) == 0
+        assert cli.train([*recipe, "--output", str(tmp_path / "steps"), "--stage", stage]) == 0
     weights = [tmp_path / way / "model" / "model.safetensors" for way in ("all", "steps")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+@pytest.mark.parametrize("kind", heads.KINDS)
+def test_a_base_without_a_head_trains_the_one_its_recipe_names(
+    write_recipe: Callable[..., Path], tmp_path: Path, kind: str
+) -> None:
+    headless = write_random_checkpoint(tmp_path / "headless", tokenizer=byte_tokenizer())
+    (headless / "value_head.safetensors").unlink()
+    recipe = str(write_recipe(base={"kind": "checkpoint", "source": str(headless)}))
+    output, every = tmp_path / "out", "output.log_every_steps=1"
+    assert cli.train([recipe, "--output", str(output), f"base.head={kind}", every]) == 0
+    assert Scorer.load(output / "model", device="cpu").info.head == kind
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if line["event"] == "train"]
+    assert losses[0] == pytest.approx(math.log(2), abs=1e-6)
+    assert losses[-1] != losses[0]
 
 
 @pytest.mark.parametrize(
@@ -85,6 +105,8 @@ def test_one_stage_at_a_time_makes_the_same_weights(
         ),
         pytest.param(["stages.1.data.0.source=builtin/nam"], "unknown built-in source", id="task"),
         pytest.param(["base.source=./nothing"], "nothing", id="base"),
+        pytest.param(["base.head=mlp"], "has a reward head already", id="second_head"),
+        pytest.param(["base.head=mpl"], "base.checkpoint.head", id="unknown_head"),
         pytest.param(["--stage", "3"], "stages 0 (base) to 2", id="no_such_stage"),
         pytest.param(["--stage", "2"], "not made yet", id="parent_missing"),
         pytest.param(["stages.0.data.0.source=builtin"], "give 'steps'", id="endless_epochs"),

@@ -1,13 +1,13 @@
 """The loop: what it trains, what it refuses, and that stopping changes nothing."""
 
 import io
+import json
 import multiprocessing
 import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,50 +16,19 @@ from torch import Tensor
 from rm_core.encode import Encoder
 from rm_core.model import RewardModel
 from rm_core.packing import pack
-from tests.training.conftest import preference
+from tests.training.conftest import BATCH, STEPS, Numbered, preference, run
 from training import state, trainer
-from training.config import Output, Stage
-from training.data.dataset import Order, StageData
+from training.config import Stage
+from training.data import folder as pairs
+from training.data.dataset import Order
 from training.data.prefetch import WorkerDied, batches
 from training.data.records import Preference
 from training.features import FrozenFeatures
 from training.optim import Plan, make_optimizer, parts
+from training.quarantine import Quarantine
 from training.runlog import RunLog
 
-STEPS, BATCH = 6, 4
 Weights = dict[str, Tensor]
-
-
-class Numbered:
-    """Rows 0, 1, 2, ...; every third is text only, every fourth has two wrong answers."""
-
-    size = None
-
-    def row(self, index: int) -> Preference:
-        wrong = ("no", "never ever") if index % 4 == 0 else ("no",)
-        return preference(index, *wrong, images=index % 3)
-
-
-@pytest.fixture
-def make_job(encoder: Encoder, tmp_path: Path) -> Callable[..., trainer.Job]:
-    def make(**changes: Any) -> trainer.Job:
-        settings = {"frozen": [], "learning_rate": 3e-3, "weight_decay": 0.01, **changes}
-        stage = Stage.model_validate(
-            {"name": "s", "data": [{"source": "-"}], "steps": STEPS, "batch": BATCH, **settings}
-        )
-        data = StageData(
-            (Numbered(),), Order.draw([1.0], STEPS * BATCH, 0), encoder, BATCH, stage.max_tokens
-        )
-        output, folder = Output(log_every_steps=2), tmp_path / "state"
-        return trainer.Job(stage, STEPS, data, 0, output, "recipe", folder, 2, lambda _: {})
-
-    return make
-
-
-def run(job: trainer.Job, model: RewardModel, stop: state.StopRequest | None = None) -> Weights:
-    with RunLog(job.folder, io.StringIO()) as log:
-        trainer.run(job, model, log, stop or state.StopRequest())
-    return {name: value.clone() for name, value in model.state_dict().items()}
 
 
 def same(left: Weights, right: Weights) -> bool:
@@ -111,7 +80,13 @@ def plain_step(job: trainer.Job, model: RewardModel) -> Weights:
     groups = [{"params": g["params"], "part": g["part"]} for g in adam.param_groups]
     with RunLog(job.folder, io.StringIO()) as log:
         loop = trainer.Loop(
-            job, model, torch.optim.SGD(groups, lr=1.0), plan, log, FrozenFeatures(0)
+            job,
+            model,
+            torch.optim.SGD(groups, lr=1.0),
+            plan,
+            log,
+            FrozenFeatures(0),
+            Quarantine(job.folder),
         )
         trainer.step(loop, job.data.prepare(0))
     return dict(model.state_dict())
@@ -174,11 +149,98 @@ def test_a_row_too_long_is_left_out_by_name_and_too_many_end_the_run(
     job = make_job(max_tokens=80)  # some rows have two pictures and are longer
     batch = job.data.prepare(0)
     assert len(batch.rows) + len(batch.refused) == BATCH
-    assert batch.refused[0][0].startswith("row-")
-    assert "limit is 80" in batch.refused[0][1]
+    assert batch.refused[0].id.startswith("row-")
+    assert "limit is 80" in batch.refused[0].reason
     with pytest.raises(trainer.TrainingFailed, match="rows refused"):
         run(make_job(max_tokens=20), make_model(1))
     assert '"event": "refused"' in (tmp_path / "state" / "metrics.jsonl").read_text()
+
+
+def test_checkpointing_computes_layers_twice_and_ends_in_the_same_weights(
+    make_job: Callable[..., trainer.Job], make_model: Callable[[int], RewardModel]
+) -> None:
+    calls = {False: 0, True: 0}
+    ended = {}
+    for lean in calls:
+        model = make_model(1)
+
+        def count(*_: object, lean: bool = lean) -> None:
+            calls[lean] += 1
+
+        model.backbone.language_model.layers[1].mlp.register_forward_pre_hook(count)
+        ended[lean] = run(make_job(checkpointing=lean), model)
+    assert (calls[False], calls[True]) == (STEPS, 2 * STEPS)
+    assert same(ended[False], ended[True])
+
+
+def test_what_is_left_out_is_in_quarantine_once_with_its_place_and_reason(
+    make_job: Callable[..., trainer.Job], make_model: Callable[[int], RewardModel], tmp_path: Path
+) -> None:
+    folder = tmp_path / "rows"
+    pairs.write(folder, [preference(n, images=n % 2) for n in range(8)])
+    broken = sorted((folder / "pictures").iterdir())[0]
+    broken.write_bytes(broken.read_bytes()[:60])
+    source = pairs.FolderSource.open(folder)
+    (number,) = (
+        n for n, line in enumerate(source.lines) if f"pictures/{broken.name}" in line.pictures
+    )
+
+    job = make_job(max_refused=0.2)
+    job = replace(job, data=replace(job.data, sources=(source,)))  # 24 places: three epochs
+    run(job, make_model(1))
+    lines = (job.folder / "quarantine.jsonl").read_text().splitlines()
+    (found,) = map(json.loads, lines)
+    assert (found["id"], found["source"], found["data"]) == (f"row-{number}", "test", "-")
+    assert found["stage"] == "s"
+    assert "cut short" in found["reason"]
+    run(job, make_model(1))
+    assert (job.folder / "quarantine.jsonl").read_text().splitlines() == lines
+
+
+class Tied(Numbered):
+    """Every second row's answers have equal labels."""
+
+    def row(self, index: int) -> Preference:
+        return replace(preference(index), strengths=(float(index % 2),))
+
+
+def test_equal_labels_are_refused_by_name_by_a_loss_that_cannot_use_them(
+    make_job: Callable[..., trainer.Job], make_model: Callable[[int], RewardModel]
+) -> None:
+    job = make_job()
+    batch = replace(job.data, sources=(Tied(),)).prepare(0)
+    assert [row.id for row in batch.refused] == ["row-0", "row-2"]
+    assert "only loss 'ties'" in batch.refused[0].reason
+
+
+def test_equal_labels_train_under_ties_and_are_left_out_of_accuracy(
+    make_job: Callable[..., trainer.Job], make_model: Callable[[int], RewardModel]
+) -> None:
+    job = make_job(loss="ties")
+    job = replace(job, data=replace(job.data, sources=(Tied(),), takes_ties=True))
+    model = make_model(1)
+    run(job, model)
+    lines = (job.folder / "metrics.jsonl").read_text().splitlines()
+    trained = [json.loads(line) for line in lines if '"train"' in line]
+    # Four ordered pairs a report, so quarters; the tied ones would make it eighths and halves.
+    assert all((4 * entry["accuracy"]).is_integer() for entry in trained)
+    assert not same(make_model(1).state_dict(), model.state_dict())
+
+
+@pytest.mark.parametrize("kind", ["margin", "scaled", "label_smoothing", "ties", "listwise"])
+def test_each_loss_trains_to_other_weights(
+    make_job: Callable[..., trainer.Job], make_model: Callable[[int], RewardModel], kind: str
+) -> None:
+    class Strong(Numbered):
+        def row(self, index: int) -> Preference:
+            row = super().row(index)
+            return replace(row, strengths=(2.0, 3.0)[: len(row.rejected)])
+
+    job = make_job()
+    job = replace(job, data=replace(job.data, sources=(Strong(),)))
+    stage = Stage.model_validate({**job.stage.model_dump(), "loss": kind})
+    plain, other = run(job, make_model(1)), run(replace(job, stage=stage), make_model(1))
+    assert not same(plain, other)
 
 
 def test_the_auxiliary_language_loss_reaches_the_embeddings(
@@ -196,6 +258,6 @@ def test_a_gradient_that_is_no_number_ends_the_run(
 ) -> None:
     model = make_model(1)
     with torch.no_grad():
-        model.head.weight[0, 0] = float("nan")
+        next(model.head.parameters())[0, 0] = float("nan")
     with pytest.raises(trainer.TrainingFailed, match="step 0: gradient norm nan"):
         run(make_job(), model)

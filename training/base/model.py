@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import Qwen2_5_VLConfig
 
 from rm_core.images import PixelRules
@@ -71,6 +71,7 @@ def start_decoder(model: RewardModel, mark_D: Tensor) -> None:
                 _copy(layer.self_attn)
                 _seek(layer.self_attn, mark_D)
         model.backbone.visual.merger.mlp[-1].bias.add_(mark_D)
+        assert isinstance(model.head, nn.Linear)
         model.head.weight.normal_(0.0, 0.02)
         model.head.bias.zero_()
 

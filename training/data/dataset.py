@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rm_core.encode import EncodedGroup, Encoder
 from rm_core.errors import InvalidInput, TooLarge, TooManyTokens
-from training.data.records import Preference
+from training.data.records import BrokenRow, Preference
 
 
 class Source(Protocol):
@@ -29,19 +29,30 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Row:
-    """One preference, encoded."""
+    """One preference, encoded; a strength for each rejected answer."""
 
     task: str
     encoded: EncodedGroup
+    strengths: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A row that was left out: its id and source, the number of the stage's data, and why."""
+
+    id: str
+    source: str
+    number: int
+    reason: str
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The rows of one optimiser step, and those that were refused, as (id, reason)."""
+    """The rows of one optimiser step, and those that were refused."""
 
     step: int
     rows: tuple[Row, ...]
-    refused: tuple[tuple[str, str], ...]
+    refused: tuple[Refused, ...]
 
 
 @dataclass(frozen=True)
@@ -86,28 +97,41 @@ class StageData:
     encoder: Encoder
     batch: int
     max_tokens: int
+    takes_ties: bool = False
 
     def prepare(self, step: int) -> Batch:
-        """Rows through the same encoder as serving; a row too long is left out by name."""
-        rows: list[Row] = []
-        refused: list[tuple[str, str]] = []
-        for position in range(step * self.batch, (step + 1) * self.batch):
-            preference = self._row(position)
-            try:
-                rows.append(Row(preference.task, self._encode(preference)))
-            except (InvalidInput, TooLarge) as error:
-                refused.append((preference.id, error.message))
-        return Batch(step, tuple(rows), tuple(refused))
+        """Rows through the same encoder as serving; what it cannot take is left out by name."""
+        prepared = [
+            self._prepare(position)
+            for position in range(step * self.batch, (step + 1) * self.batch)
+        ]
+        return Batch(
+            step,
+            tuple(row for row in prepared if isinstance(row, Row)),
+            tuple(row for row in prepared if isinstance(row, Refused)),
+        )
 
-    def _row(self, position: int) -> Preference:
-        number, row = self.order.pick(position, [source.size for source in self.sources])
-        return self.sources[number].row(row)
+    def _prepare(self, position: int) -> Row | Refused:
+        number, index = self.order.pick(position, [source.size for source in self.sources])
+        try:
+            preference = self.sources[number].row(index)
+        except BrokenRow as error:
+            return Refused(error.row, error.source, number, error.reason)
+        try:
+            return self._encode(preference)
+        except (InvalidInput, TooLarge) as error:
+            return Refused(preference.id, preference.source, number, error.message)
 
-    def _encode(self, preference: Preference) -> EncodedGroup:
+    def _encode(self, preference: Preference) -> Row:
+        if preference.tied and not self.takes_ties:
+            raise InvalidInput(
+                "two answers have equal labels (strength 0); only loss 'ties' learns from that"
+            )
         encoded = self.encoder.encode(preference.as_group())
         if encoded.longest > self.max_tokens:
             raise TooManyTokens(encoded.longest, self.max_tokens)
-        return encoded
+        strengths = preference.strengths or (1.0,) * len(preference.rejected)
+        return Row(preference.task, encoded, strengths)
 
 
 def split_by_tokens(rows: Sequence[Row], budget: int | None) -> Iterator[Sequence[Row]]:

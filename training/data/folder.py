@@ -9,11 +9,11 @@ from typing import Any
 from PIL import Image as Pillow
 from pydantic import ValidationError
 
-from rm_core.errors import InvalidInput
+from rm_core.errors import InvalidInput, TooLarge
 from rm_core.images import decode
 from rm_core.types import Conversation, Image, ImagePart, Part, TextPart, Turn
 from training.data.pair_line import PairLine, PartLine
-from training.data.records import Preference
+from training.data.records import BrokenRow, Preference
 
 INDEX = "pairs.jsonl"
 MAX_PIXELS = 100_000_000
@@ -52,7 +52,10 @@ class FolderSource:
 
     def row(self, index: int) -> Preference:
         line = self.lines[index]
-        turns = tuple(Turn(m.role, tuple(map(self._part, m.parts))) for m in line.messages)
+        try:
+            turns = tuple(Turn(m.role, tuple(map(self._part, m.parts))) for m in line.messages)
+        except (InvalidInput, TooLarge, OSError) as error:
+            raise BrokenRow(line.id, line.source, str(error)) from error
         return Preference(
             id=line.id,
             conversation=Conversation(turns),
@@ -61,6 +64,7 @@ class FolderSource:
             task=line.task,
             group=line.group,
             source=line.source,
+            strengths=line.strengths,
         )
 
     def _part(self, part: PartLine) -> Part:
@@ -92,6 +96,7 @@ def _as_line(folder: Path, row: Preference) -> dict[str, Any]:
         "task": row.task,
         "group": row.group,
         "source": row.source,
+        **({"strength": list(row.strengths)} if row.strengths else {}),
     }
 
 

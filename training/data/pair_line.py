@@ -1,11 +1,13 @@
 """One line of a pairs folder's index, checked as it is read."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rm_core.types import Role
 from training.data.records import Group
+
+Strength: TypeAlias = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
 class PartLine(BaseModel):
@@ -38,6 +40,7 @@ class PairLine(BaseModel):
     task: str = "pairs"
     group: Group = "general"
     source: str = ""
+    strength: Strength | tuple[Strength, ...] | None = None
 
     @model_validator(mode="after")
     def is_a_preference(self) -> Self:
@@ -45,7 +48,16 @@ class PairLine(BaseModel):
             raise ValueError("the chosen answer is among the rejected ones")
         if self.messages[-1].role != "user":
             raise ValueError("the last message before the answer must be the user's")
+        if self.strengths and len(self.strengths) != len(self.rejected):
+            raise ValueError("give one strength, or one for each rejected answer")
         return self
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        """One for each rejected answer, or none at all."""
+        if isinstance(self.strength, float):
+            return (self.strength,) * len(self.rejected)
+        return self.strength or ()
 
     @property
     def pictures(self) -> tuple[str, ...]:
