@@ -75,12 +75,12 @@ class RewardModel(nn.Module):
     def image_features(self, patches: Tensor, grid_thw: Tensor | None) -> Tensor:
         """Picture tokens of shape (F, hidden), the distinct pictures in order of `grid_thw`."""
         backend = attention.BACKENDS[self.attention]
-        pixels = self._normalize(patches)
+        pixels = self.normalize(patches)
         output = self.backbone.visual(pixels, grid_thw=grid_thw, backend=backend)
         features: Tensor = output.pooler_output
         return features
 
-    def _normalize(self, patches: Tensor) -> Tensor:
+    def normalize(self, patches: Tensor) -> Tensor:
         precise = torch.promote_types(self.dtype, torch.float32)
         mean, std = (
             torch.tensor(values, dtype=precise, device=patches.device)[:, None] * 255

@@ -84,8 +84,9 @@ class Scorer:
 
         Raises CheckpointError or UnknownName; nothing is ever half loaded.
         """
-        place = _device(device)
-        checkpoint = load(source, device=place, dtype=_dtype(dtype, place), max_pixels=max_pixels)
+        place = choose_device(device)
+        kind = choose_dtype(dtype, place)
+        checkpoint = load(source, device=place, dtype=kind, max_pixels=max_pixels)
         return cls(checkpoint, options)
 
     def encode(self, group: ScoreGroup) -> EncodedGroup:
@@ -167,7 +168,8 @@ def _describe(checkpoint: Checkpoint, options: Options) -> ModelInfo:
     )
 
 
-def _device(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
+    """`auto`: a CUDA device where there is one. Raises UnknownName."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -179,7 +181,8 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _dtype(name: str, device: torch.device) -> torch.dtype:
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto`: bfloat16 on CUDA, float32 elsewhere. Raises UnknownName."""
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     if name not in ALL_DTYPES:

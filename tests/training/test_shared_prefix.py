@@ -106,7 +106,7 @@ def straight_score(model: RewardModel, group: EncodedGroup, answer: int) -> Tens
     given = {}
     if single.patches is not None:
         given = {
-            "pixel_values": model._normalize(single.patches),
+            "pixel_values": model.normalize(single.patches),
             "image_grid_thw": single.grid_thw,
             "mm_token_type_ids": (ids_1L == model.image_pad_id).int(),
         }

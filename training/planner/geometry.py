@@ -3,7 +3,6 @@
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import Qwen2_5_VLConfig
@@ -12,6 +11,7 @@ from rm_core.checkpoints.load import head_of
 from rm_core.checkpoints.processor import read_pixel_rules, read_tokenizer
 from rm_core.encode import Encoder
 from rm_core.errors import InvalidInput
+from rm_core.geometry import config_of
 from rm_core.heads import HeadKind
 from rm_core.images import PixelRules
 from rm_core.model import RewardModel
@@ -19,28 +19,11 @@ from training import lora
 from training.config import FromCheckpoint, FromScratch, LoraSpec, Part
 from training.optim import parts
 
-# The released config.json of both, as far as it decides a shape.
-QWEN_7B: dict[str, Any] = {
-    "text_config": {
-        "vocab_size": 152_064,
-        "hidden_size": 3584,
-        "intermediate_size": 18_944,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 28,
-        "num_key_value_heads": 4,
-        "tie_word_embeddings": False,
-    },
-    "vision_config": {
-        "depth": 32,
-        "hidden_size": 1280,
-        "intermediate_size": 3420,
-        "num_heads": 16,
-        "out_hidden_size": 3584,
-        "fullatt_block_indexes": [7, 15, 23, 31],
-        "window_size": 112,
-    },
+KNOWN = {
+    "Qwen/Qwen2.5-VL-3B-Instruct": "qwen2.5-vl-3b",
+    "Qwen/Qwen2.5-VL-7B-Instruct": "qwen2.5-vl-7b",
+    "Skywork/Skywork-VL-Reward-7B": "qwen2.5-vl-7b",
 }
-KNOWN = {"Qwen/Qwen2.5-VL-7B-Instruct": QWEN_7B, "Skywork/Skywork-VL-Reward-7B": QWEN_7B}
 
 
 @dataclass(frozen=True)
@@ -65,7 +48,7 @@ def origin_of(base: FromCheckpoint | FromScratch, seed: int) -> Origin:
         head = base.head or head_of(folder)
         return Origin(Qwen2_5_VLConfig.from_pretrained(folder), encoder, head)
     if base.source.partition("@")[0] in KNOWN:
-        config = Qwen2_5_VLConfig(**KNOWN[base.source.partition("@")[0]])
+        config = config_of(KNOWN[base.source.partition("@")[0]])
         return Origin(config, None, base.head or "linear+bias")
     raise InvalidInput(
         f"the shape of {base.source} is not known here; name a folder that holds its config.json "
