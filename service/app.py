@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 from rm_core.errors import RewardError
 from service import apidoc
 from service.auth import ApiKeys
+from service.batching import Sizes
 from service.deps import Parts
 from service.dial import Internet
 from service.edge import Edge
@@ -72,7 +73,11 @@ def assemble(settings: Settings, scorer: "Scorer", internet: Internet | None) ->
         fetcher = Fetcher(settings, metrics, internet or Internet())
     worker = Worker(scorer)
     scheduler = Scheduler(
-        worker, scorer.cost, settings.max_batch_tokens, settings.max_wait_s, metrics
+        worker,
+        scorer.cost,
+        Sizes.on(scorer.info.device, settings.max_batch_tokens),
+        settings.max_wait_s,
+        metrics,
     )
     parts = Parts(
         settings=settings,

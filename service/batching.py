@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # Who has waited this long goes next, whatever else has come: nobody starves.
 AGEING_S = 5.0
+# On a CPU larger passes are no faster, they only make everybody in them wait for the last one.
+CPU_BUDGET = 4096
 Cost = Callable[["EncodedGroup"], float]
 
 
@@ -49,6 +51,18 @@ class Waiting:
         return (self.bulk, self.deadline, self.arrived)
 
 
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """In text tokens: what a forward pass is filled to, and what one group may take at most."""
+
+    budget: float
+    limit: float
+
+    @classmethod
+    def on(cls, device: str, limit: float) -> "Sizes":
+        return cls(min(limit, CPU_BUDGET) if device == "cpu" else limit, limit)
+
+
 def take_batch(queue: list[Waiting], budget: float, now: float) -> list[Waiting]:
     """Remove from `queue` who goes next; whom no answer reaches any more is dropped.
 
@@ -66,37 +80,37 @@ def take_batch(queue: list[Waiting], budget: float, now: float) -> list[Waiting]
     return here[:taken]
 
 
-def split_to_fit(group: "EncodedGroup", budget: float, cost: Cost) -> list["EncodedGroup"]:
+def split_to_fit(group: "EncodedGroup", limit: float, cost: Cost) -> list["EncodedGroup"]:
     """The group, or parts of it with some of the answers each, in order, where it is too large.
 
-    Raises TooMuchWork when the prompt with one answer is over the budget already.
+    Raises TooMuchWork when the prompt with one answer is over the limit already.
     """
     parts: list[EncodedGroup] = []
     answers = list(group.answer_ids)
     while answers:
-        fitting = _fitting(group, answers, budget, cost)
+        fitting = _fitting(group, answers, limit, cost)
         parts.append(replace(group, answer_ids=tuple(answers[:fitting])))
         del answers[:fitting]
     return parts
 
 
-def _fitting(group: "EncodedGroup", answers: list[Any], budget: float, cost: Cost) -> int:
+def _fitting(group: "EncodedGroup", answers: list[Any], limit: float, cost: Cost) -> int:
     """How many of the first answers fit one forward pass; cost grows with each."""
     low, high = 0, len(answers)
     while low < high:
         middle = (low + high + 1) // 2
-        if cost(replace(group, answer_ids=tuple(answers[:middle]))) <= budget:
+        if cost(replace(group, answer_ids=tuple(answers[:middle]))) <= limit:
             low = middle
         else:
             high = middle - 1
     if low == 0:
-        raise too_much_work(cost(replace(group, answer_ids=tuple(answers[:1]))), budget)
+        raise too_much_work(cost(replace(group, answer_ids=tuple(answers[:1]))), limit)
     return low
 
 
-def too_much_work(cost: float, budget: float) -> TooMuchWork:
+def too_much_work(cost: float, limit: float) -> TooMuchWork:
     return TooMuchWork(
         f"the prompt with one answer takes as much arithmetic as {math.ceil(cost)} text tokens; "
-        f"one forward pass of this server takes {int(budget)} (max_batch_tokens). Send fewer or "
+        f"one forward pass of this server takes {int(limit)} (max_batch_tokens). Send fewer or "
         "smaller pictures, or less text; nothing is truncated."
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rm_core.errors import OutOfMemory, RewardError
-from service.batching import Cost, Scored, Waiting, split_to_fit, take_batch
+from service.batching import Cost, Scored, Sizes, Waiting, split_to_fit, take_batch
 from service.errors import (
     DeadlinePassed,
     Draining,
@@ -46,10 +46,10 @@ class Scheduler:
     """Callers submit groups; one loop takes what waits whenever the device is free."""
 
     def __init__(
-        self, worker: Worker[Any], cost: Cost, budget: float, max_wait_s: float, metrics: Metrics
+        self, worker: Worker[Any], cost: Cost, sizes: Sizes, max_wait_s: float, metrics: Metrics
     ) -> None:
         self._worker, self._cost, self._metrics = worker, cost, metrics
-        self.budget, self._max_wait_s = budget, max_wait_s
+        self.budget, self.limit, self._max_wait_s = sizes.budget, sizes.limit, max_wait_s
         self._queue: list[Waiting] = []
         self._under_way: list[Formed] = []  # the running batch, and the one prepared behind it
         self._running_since = 0.0
@@ -69,7 +69,7 @@ class Scheduler:
         now = asyncio.get_running_loop().time()
         if deadline <= now:
             raise _deadline_passed()
-        parts = split_to_fit(group, self.budget, self._cost)
+        parts = split_to_fit(group, self.limit, self._cost)
         costs = [self._cost(part) for part in parts]
         self._refuse_late(sum(costs), deadline - now)
         waiting = [

@@ -67,8 +67,8 @@ class Settings(BaseModel):
     max_batch_tokens: int = Field(
         default=16_384,
         ge=64,
-        description="Budget of one forward pass in text tokens; pictures and attention count by "
-        "their arithmetic.",
+        description="Most of one forward pass in text tokens; pictures and attention count by "
+        "their arithmetic. On a CPU requests are put together up to 4096.",
     )
     feature_cache_bytes: int = Field(
         default=256 * MIB, ge=0, description="Device memory for picture features; 0: off."

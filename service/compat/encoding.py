@@ -32,7 +32,7 @@ class Preparing:
 
     def __init__(self, parts: Parts, token_limit: int | None, fetched: Mapping[str, bytes]) -> None:
         self._scorer = parts.scorer
-        self._budget, self._limit = parts.scheduler.budget, token_limit
+        self._most, self._limit = parts.scheduler.limit, token_limit
         self._pictures = Pictures(parts.store, parts.settings, fetched)
 
     def encode_all(self, questions: list[Question]) -> list[Encoded]:
@@ -71,7 +71,7 @@ class Preparing:
         group = self._scorer.encode(ScoreGroup(conversation, tuple(answers)))
         if self._limit is not None and group.longest > self._limit:
             raise TooManyTokens(group.longest, self._limit)
-        split_to_fit(group, self._budget, self._scorer.cost)  # nothing waits for a refusal
+        split_to_fit(group, self._most, self._scorer.cost)  # nothing waits for a refusal
         row = {answer: i for i, answer in enumerate(answers)}
         return Encoded(group, {place: row[questions[place].answer] for place in places})
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rm_core.encode import Cut, EncodedGroup
-from service.batching import AGEING_S, Scored, Waiting, split_to_fit, take_batch
+from service.batching import AGEING_S, Scored, Sizes, Waiting, split_to_fit, take_batch
 from service.errors import TooMuchWork
 
 BUDGET = 100.0
@@ -58,6 +58,12 @@ async def test_first_come_within_the_budget(costs: list[int], taken: int) -> Non
     queue = list(everybody)
     assert take_batch(queue, BUDGET, now=4.0) == everybody[:taken]
     assert queue == everybody[taken:]
+
+
+def test_a_cpu_is_given_smaller_passes_but_takes_groups_as_large() -> None:
+    assert Sizes.on("cpu", 16_384) == Sizes(budget=4096, limit=16_384)
+    assert Sizes.on("cpu", 128) == Sizes(budget=128, limit=128)
+    assert Sizes.on("NVIDIA H100", 16_384) == Sizes(budget=16_384, limit=16_384)
 
 
 async def test_priority_then_deadline_then_arrival() -> None:

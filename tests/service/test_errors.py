@@ -19,9 +19,11 @@ def tree(root: type[RewardError]) -> Iterator[type[RewardError]]:
         yield from tree(child)
 
 
-# Training's errors end a command; whether they are imported here depends on which tests run.
+# Training's errors end a command and the client's are told by servers; whether they are imported
+# here depends on which tests run.
+OTHERS = ("training.", "service.client.")
 EVERY = sorted(
-    (kind for kind in set(tree(RewardError)) if not kind.__module__.startswith("training.")),
+    (kind for kind in set(tree(RewardError)) if not kind.__module__.startswith(OTHERS)),
     key=lambda kind: kind.__name__,
 )
 ANSWERED = [k for k in EVERY if not issubclass(k, INTERNAL) and k is not Unavailable]

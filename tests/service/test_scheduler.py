@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from rm_core.encode import EncodedGroup
 from rm_core.errors import OutOfMemory
+from service.batching import Sizes
 from service.errors import (
     DeadlinePassed,
     Draining,
@@ -65,7 +66,7 @@ def own_lengths(groups: Sequence[EncodedGroup]) -> list[list[float]]:
 async def scheduling(model: Model, max_wait_s: float = 60.0) -> AsyncIterator[Scheduler]:
     worker = Worker(model)
     metrics = Metrics(CollectorRegistry())
-    scheduler = Scheduler(worker, cost, BUDGET, max_wait_s, metrics)
+    scheduler = Scheduler(worker, cost, Sizes(BUDGET, BUDGET), max_wait_s, metrics)
     loop = asyncio.create_task(scheduler.run())
     try:
         yield scheduler
