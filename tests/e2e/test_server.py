@@ -147,16 +147,26 @@ def test_what_only_a_socket_can_send(server: ServerProcess, head: bytes, status:
     assert httpx.get(f"{server.url}/ready").status_code == 200
 
 
+KEEPS_NOTHING = ("--device", "cpu", "--prefix-cache-bytes", "0")
+
+
+def work(number: int, *, words: int, answers: int) -> dict[str, Any]:
+    """A request with a prompt of its own, so that it is a forward pass of its own."""
+    return {
+        "prompt": f"{number} word" * words,
+        "responses": [f"answer {i}" for i in range(answers)],
+    }
+
+
 async def test_sigterm_answers_everything_accepted_then_exits_0(random_checkpoint: Path) -> None:
-    body = {"prompt": "word " * 200, "responses": [f"answer {i}" for i in range(20)]}
-    flags = ("--model", str(random_checkpoint), "--max-batch-groups", "1", "--device", "cpu")
-    with ServerProcess(*flags) as server:
+    bodies = [work(number, words=200, answers=20) for number in range(30)]
+    with ServerProcess("--model", str(random_checkpoint), *KEEPS_NOTHING) as server:
         limits = httpx.Limits(max_connections=40)
         async with httpx.AsyncClient(base_url=server.url, timeout=60, limits=limits) as client:
-            calls = [asyncio.create_task(client.post("/score", json=body)) for _ in range(30)]
+            calls = [asyncio.create_task(client.post("/score", json=body)) for body in bodies]
             await until_in_flight(client, 30)
             server.signal()
-            refused = await client.post("/score", json=body)
+            refused = await client.post("/score", json=bodies[0])
             assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
             assert int(refused.headers["retry-after"]) >= 1
             answers = await asyncio.gather(*calls)
@@ -166,13 +176,13 @@ async def test_sigterm_answers_everything_accepted_then_exits_0(random_checkpoin
 
 
 def test_work_that_outlasts_the_drain_time_is_answered_503(random_checkpoint: Path) -> None:
-    body = {"prompt": "word " * 300, "responses": [f"answer {i}" for i in range(60)]}
-    flags = ("--max-batch-groups", "1", "--drain-s", "0.2", "--device", "cpu")
+    bodies = [work(number, words=300, answers=60) for number in range(100)]
+    flags = (*KEEPS_NOTHING, "--drain-s", "0.2")
 
     async def overstay(server: ServerProcess) -> list[httpx.Response]:
         limits = httpx.Limits(max_connections=110)
         async with httpx.AsyncClient(base_url=server.url, timeout=60, limits=limits) as client:
-            calls = [asyncio.create_task(client.post("/score", json=body)) for _ in range(100)]
+            calls = [asyncio.create_task(client.post("/score", json=body)) for body in bodies]
             await until_in_flight(client, 50)
             server.signal()
             return await asyncio.gather(*calls)
