@@ -1,4 +1,4 @@
-"""`vlrm`: serve, score and compare here; other packages add commands as entry points."""
+"""`vlrm`: serve, score, compare and export here; other packages add commands as entry points."""
 
 import argparse
 import os
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def available() -> dict[str, Callable[[Sequence[str]], int]]:
     """Our commands, and those other installed packages offer."""
     others = {point.name: _lazily(point) for point in entry_points(group=COMMAND_GROUP)}
-    return {**others, "serve": serve, "score": score, "compare": compare}
+    return {**others, "serve": serve, "score": score, "compare": compare, "export": export}
 
 
 def _lazily(point: EntryPoint) -> Callable[[Sequence[str]], int]:
@@ -86,6 +86,11 @@ def score(argv: Sequence[str]) -> int:
 
 def compare(argv: Sequence[str]) -> int:
     print(offline.compare(argv))
+    return 0
+
+
+def export(argv: Sequence[str]) -> int:
+    print(offline.export(argv))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`vlrm score` and `vlrm compare`: picture files and texts in, a readable table out, no server."""
+"""`vlrm score`, `compare` and `export`: files and texts in, a readable answer out, no server."""
 
 import argparse
 import json
@@ -68,6 +68,21 @@ def compare(argv: Sequence[str]) -> str:
         f"verdict: {found['verdict']}",
     ]
     return "\n".join(lines)
+
+
+def export(argv: Sequence[str]) -> str:
+    """Rewrite a checkpoint for another server."""
+    parser = argparse.ArgumentParser(
+        prog="vlrm export", description="Rewrite a checkpoint for another server."
+    )
+    parser.add_argument("--to", required=True, metavar="TARGET", help="vllm")
+    parser.add_argument("checkpoint", metavar="DIR|HUB_ID")
+    parser.add_argument("folder", type=Path, help="a new folder")
+    options = parser.parse_args(argv)
+    from rm_core.checkpoints.export import HINTS, export  # imports torch
+
+    export(options.checkpoint, options.to, options.folder)
+    return f"{options.folder}: written. {HINTS[options.to].format(folder=options.folder)}"
 
 
 def _parser(name: str, description: str) -> argparse.ArgumentParser:
