@@ -46,17 +46,21 @@ def decoder_weights(text: Mapping[str, Any]) -> int:
     return int(text["num_hidden_layers"] * layer)
 
 
-def _tower_flops(vision: Mapping[str, Any], patches: int) -> float:
-    hidden, depth = vision["hidden_size"], vision["depth"]
+def tower_weights(vision: Mapping[str, Any]) -> float:
+    """Weights a patch meets; the merger's a quarter of them, as it sees four patches as one."""
+    hidden = vision["hidden_size"]
     layer = 4 * hidden * hidden + 3 * hidden * vision["intermediate_size"]
     patch = vision["in_channels"] * vision["temporal_patch_size"] * vision["patch_size"] ** 2
-    weights = depth * layer + hidden * patch
     merged = 4 * hidden
     merger = (merged * merged + merged * vision["out_hidden_size"]) / 4
+    return float(vision["depth"] * layer + hidden * patch + merger)
+
+
+def _tower_flops(vision: Mapping[str, Any], patches: int) -> float:
     whole = len(vision["fullatt_block_indexes"])
     window = (vision["window_size"] // vision["patch_size"]) ** 2
-    seen = whole * patches + (depth - whole) * min(window, patches)
-    return 2.0 * (weights + merger) * patches + 4.0 * hidden * patches * seen
+    seen = whole * patches + (vision["depth"] - whole) * min(window, patches)
+    return 2.0 * tower_weights(vision) * patches + 4.0 * vision["hidden_size"] * patches * seen
 
 
 def matmul_gflops(threads: int) -> float:

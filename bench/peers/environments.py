@@ -9,7 +9,7 @@ from pathlib import Path
 
 LISTS = Path(__file__).parent / "requirements"
 DEFAULT = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vlrm-bench"
-CUDA = ("nvidia-", "cuda-", "triton")
+CUDA = ("nvidia-", "cuda-", "triton=")
 
 
 class EnvironmentFailed(Exception):

@@ -15,7 +15,7 @@ from bench.peers.workloads import WORKLOADS, Item, draw
 from rm_core.checkpoints.export import export
 from rm_core.checkpoints.processor import read_tokenizer
 
-CHECKED = 8  # items of each workload whose scores are compared before measuring
+CHECKED = 4  # items of each workload whose scores are compared before measuring
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ class PeerFailed(Exception):
 
 
 class PeerProcess:
-    """Everything below this process belongs to the one peer that runs."""
+    """Every process that appears below ours while it runs is the peer's: one runs at a time."""
 
     def __init__(self, peer: Peer, python: str, place: Place, log: Path) -> None:
         self.peer, self.place, self.log = peer, place, log
@@ -37,6 +37,7 @@ class PeerProcess:
 
     def __enter__(self) -> Self:
         started = time.perf_counter()
+        self._before = set(tree.descendants(os.getpid()))
         self._file: IO[bytes] = self.log.open("wb")
         self._process = subprocess.Popen(
             self._command, cwd=ROOT, env=self._environ, stdout=self._file, stderr=self._file
@@ -76,12 +77,15 @@ class PeerProcess:
             return False
         return answer.status_code == 200
 
+    def _pids(self) -> list[int]:
+        return [pid for pid in tree.descendants(os.getpid()) if pid not in self._before]
+
     def tail(self) -> str:
         return self.log.read_text(errors="replace")[-3000:]
 
     def _watch(self) -> None:
         while True:
-            self.samples.append(tree.sample())
+            self.samples.append(tree.sample(self._pids()))
             if self._stop.wait(WATCH_S):
                 return
 
@@ -92,7 +96,7 @@ class PeerProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        tree.end(tree.descendants(os.getpid()))
+        tree.end(self._pids())
         self._file.close()
 
 

@@ -23,16 +23,14 @@ class Sample:
     mib: float
 
 
-def sample() -> Sample:
-    """Everything below this process, which is the one peer that runs."""
-    pids = descendants(os.getpid())
+def sample(pids: list[int]) -> Sample:
     peer_s = cpu_s(pids)
     others_s = machine_s() - peer_s - time.process_time()
     return Sample(time.perf_counter(), peer_s, others_s, memory_mib(pids))
 
 
 def adopt_orphans() -> None:
-    """Daemons that leave their parent become our children, so that no peer hides its work."""
+    """A daemon that leaves its parent becomes our child, so that no peer's work is missed."""
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "cannot become the parent of orphaned processes")
 
