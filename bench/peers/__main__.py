@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -33,6 +34,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     given = parser().parse_args()
+    # Ended from outside, the run still ends the peer it started.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
     tree.adopt_orphans()
     envs = given.envs.expanduser().resolve()
     seconds = (given.seconds + given.warm_up) * len(given.in_flight)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from transformers import AutoTokenizer, Qwen2_5_VLModel
+from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 PICTURE = "<|image_pad|>"
@@ -34,6 +34,16 @@ class Ask:
         return cls(decoded, body["question"], body["answer"])
 
 
+def load_backbone(folder: Path) -> Any:
+    """The inner model; the outer class reads both spellings of the names, the inner only one."""
+    outer, report = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+        folder, dtype=torch.float32, output_loading_info=True
+    )
+    if missing := set(report["missing_keys"]) - {"lm_head.weight"}:
+        raise ValueError(f"{folder}: transformers found no {', '.join(sorted(missing)[:5])}")
+    return outer.model.eval()
+
+
 class StockScorer:
     """`Qwen2_5_VLModel` and the value head, float32 on the CPU."""
 
@@ -41,8 +51,7 @@ class StockScorer:
         torch.set_num_threads(threads)
         self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="right")
         self.processor = Qwen2VLImageProcessorPil.from_pretrained(folder)
-        self.model: Any = Qwen2_5_VLModel.from_pretrained(folder, dtype=torch.float32)
-        self.model.train(False)
+        self.model = load_backbone(folder)
         head = load_file(folder / "value_head.safetensors")
         self.weight, self.bias = head["v_head.summary.weight"], head["v_head.summary.bias"]
 

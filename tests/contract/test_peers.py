@@ -22,7 +22,7 @@ from bench.peers.tree import Sample
 from bench.peers.workloads import Item, standard_library_text
 from rm_core.checkpoints.processor import read_tokenizer
 from rm_core.model import RewardModel
-from tests.checkpoints import byte_tokenizer
+from tests.checkpoints import byte_tokenizer, new_names, write_random_checkpoint
 
 LISTS = sorted(environments.LISTS.glob("*.txt"))
 SAMPLES = [Sample(float(at), 2.0 * at, 0.1 * at, 100.0 + at) for at in range(41)]
@@ -47,10 +47,11 @@ def asked(name: str, place: Place) -> list[Request]:
     return [Request(requests_of(peer, item, place), len(item.answers), 1e9) for item in ITEMS]
 
 
-def test_peers_agree_on_scores_and_are_measured(random_checkpoint: Path, tmp_path: Path) -> None:
+def test_peers_agree_on_scores_and_are_measured(tmp_path: Path) -> None:
+    checkpoint = write_random_checkpoint(tmp_path / "model", names=new_names)
     found, rows = {}, {}
     for name in ("card", "card8", "ours"):
-        place = Place(random_checkpoint, random_checkpoint, free_port(), 1)
+        place = Place(checkpoint, checkpoint, free_port(), 1)
         with PeerProcess(PEERS[name], sys.executable, place, tmp_path / f"{name}.log") as running:
             found[name] = asyncio.run(agreement.scores(running, {"all": asked(name, place)}))
             requests = iter(asked(name, place) * 500)
