@@ -44,11 +44,11 @@ def main() -> int:
     prepared = prepare(envs, given.workloads, answers, threads)
     plan = Plan(given.peers, given.workloads, given.in_flight, given.seconds, given.warm_up, envs)
     run = Run(plan, prepared)
-    run.all()
-    text = markdown(run.results, run.gflops, describe(prepared))
+    for _ in run.each():
+        text = markdown(run.results, run.gflops, describe(prepared))
+        if given.output:
+            given.output.write_text(text + "\n")
     print(text)
-    if given.output:
-        given.output.write_text(text + "\n")
     return 1 if any(result.failure for result in run.results) else 0
 
 

@@ -1,7 +1,6 @@
 """How much arithmetic an answer needs at least, and how much this machine does in a second."""
 
 import json
-import statistics
 import subprocess
 import sys
 import time
@@ -64,7 +63,10 @@ def _tower_flops(vision: Mapping[str, Any], patches: int) -> float:
 
 
 def matmul_gflops(threads: int) -> float:
-    """float32 products of large squares by torch in a process of its own; the median round."""
+    """float32 products of large squares by torch, in a process of its own, on `threads` cores.
+
+    By CPU time, so that a busy machine does not lower the limit.
+    """
     command = [sys.executable, "-m", "bench.peers.arithmetic", str(threads)]
     done = subprocess.run(
         command, cwd=ROOT, env=environ(threads), capture_output=True, text=True, check=True
@@ -77,12 +79,12 @@ def _measure(threads: int) -> float:
 
     torch.set_num_threads(threads)
     left, right = torch.randn(SIDE, SIDE), torch.randn(SIDE, SIDE)
-    took = []
+    torch.mm(left, right)
+    started = time.process_time()
     for _ in range(ROUNDS):
-        started = time.perf_counter()
         torch.mm(left, right)
-        took.append(time.perf_counter() - started)
-    return 2 * SIDE**3 / statistics.median(took) / 1e9
+    spent_per_core = (time.process_time() - started) / threads
+    return ROUNDS * 2 * SIDE**3 / spent_per_core / 1e9
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ class Row:
     p95_ms: float | None
     cpu_s: float
     cpu_per_answer_ms: float | None
+    cores: float  # CPU seconds for each second that passed
     peak_mib: float
     others: float  # cores that programs other than this run kept busy
     gflops: float
@@ -125,6 +126,7 @@ def summary(
         p95_ms=took_ms[math.ceil(0.95 * len(took_ms)) - 1] if took_ms else None,
         cpu_s=cpu_s,
         cpu_per_answer_ms=cpu_s * 1000 / answers if answers else None,
+        cores=cpu_s / spent,
         peak_mib=max((s.mib for s in samples if started <= s.at <= end), default=0.0),
         others=(after.others_s - before.others_s) / spent,
         gflops=sum(one.request.flops for one in counted) / spent / 1e9,

@@ -109,6 +109,7 @@ def environ(threads: int) -> dict[str, str]:
         "OMP_WAIT_POLICY": "PASSIVE",
         "HF_HUB_OFFLINE": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",  # its default of 15 would lose to everything else that runs
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # five seconds are few on two cores
         "TOKENIZERS_PARALLELISM": "false",
     }

@@ -31,19 +31,20 @@ class Result:
 def markdown(results: Sequence[Result], gflops: Sequence[float], model: str) -> str:
     rate = statistics.median(gflops)
     parts = [setting(gflops, model), others(results), peers_table(results)]
-    for name, workload in WORKLOADS.items():
-        parts.append(f"**{name}: {workload.title}**\n\n{workload_table(results, name, rate)}")
+    measured = {name for result in results for name, _ in result.rows}
+    for name in sorted(measured):
+        title = f"**{name}: {WORKLOADS[name].title}**"
+        parts.append(f"{title}\n\n{workload_table(results, name, rate)}")
     notes = [f"- {r.name}: {r.failure}" for r in results if r.failure]
     return "\n\n".join([*parts, *(["\n".join(notes)] if notes else [])])
 
 
 def setting(gflops: Sequence[float], model: str) -> str:
     command = shlex.join(["python", "-m", "bench.peers", *sys.argv[1:]])
-    cores = len(os.sched_getaffinity(0))
     return (
-        f"`{command}`, {time.strftime('%Y-%m-%d')}, {cores} cores of {processor()}, "
+        f"`{command}`, {time.strftime('%Y-%m-%d')}, {cores()} cores of {processor()}, "
         f"Python {platform.python_version()}, torch {version('torch')}, {model}. "
-        f"Matrix products: {statistics.median(gflops):.0f} GFLOP/s "
+        f"Matrix products: {statistics.median(gflops):.0f} GFLOP/s on all cores "
         f"({min(gflops):.0f} to {max(gflops):.0f} between the peers' turns)."
     )
 
@@ -59,6 +60,10 @@ def others(results: Sequence[Result]) -> str:
     )
 
 
+def cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
 def peers_table(results: Sequence[Result]) -> str:
     head = ["peer", "version", "time to ready", "largest difference of a score"]
     return table(head, [_peer_cells(result) for result in results])
@@ -72,7 +77,8 @@ def _peer_cells(result: Result) -> list[str]:
 
 def workload_table(results: Sequence[Result], workload: str, gflops: float) -> str:
     head = ["answers in flight", "peer", "answers/s", "p50", "p95", "CPU per answer"]
-    head += ["CPU s", "peak memory", "of the limit", "answers", "errors"]
+    head += ["cores used", "peak memory", "of the limit", "of its CPU", "others' cores"]
+    head += ["answers", "errors"]
     measured = [
         (flight, result.name, row)
         for result in results
@@ -91,9 +97,11 @@ def _cells(flight: int, name: str, row: Row, gflops: float) -> list[str]:
         _seconds(row.p50_ms),
         _seconds(row.p95_ms),
         _seconds(row.cpu_per_answer_ms),
-        f"{row.cpu_s:.1f}",
+        f"{row.cores:.2f}",
         f"{row.peak_mib / 1024:.2f} GiB",
         f"{row.gflops / gflops:.0%}",
+        f"{row.gflops / (gflops / cores() * row.cores):.0%}" if row.answers else "none",
+        f"{row.others:.2f}",
         str(row.answers),
         str(len(row.errors)),
     ]

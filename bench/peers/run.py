@@ -42,11 +42,13 @@ class Run:
     results: list[Result] = field(default_factory=list)
     gflops: list[float] = field(default_factory=list)
 
-    def all(self) -> None:
+    def each(self) -> Iterator[None]:
+        """After every peer its result is there, so that a run cut short has shown something."""
         # The card's peer says what is right, so it starts first even when it is not measured.
         for name in [REFERENCE, *(name for name in self.plan.peers if name != REFERENCE)]:
             self.gflops.append(arithmetic.matmul_gflops(self.prepared.place.threads))
             self.results.append(self._one(name))
+            yield
 
     def _one(self, name: str) -> Result:
         """A peer that cannot be installed, started or trusted is a line with the reason."""
