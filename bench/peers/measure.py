@@ -109,11 +109,13 @@ def summary(
     """Counted from the last answer before `begin` to the last one before `end`.
 
     Answers come in batches: between two of their ends lies whole work, between two arbitrary
-    moments up to a batch too much or too little.
+    moments up to a batch too much or too little. Where no answer came in `seconds`, those that
+    were waited for afterwards count: a slow peer is slow, not silent.
     """
-    good = sorted((one for one in done if one.error is None), key=lambda one: one.at)
+    good = [one for one in done if one.error is None]
     first = max((one.at for one in good if one.at <= begin), default=started)
-    last = max((one.at for one in good if one.at <= end), default=end)
+    later = [one.at for one in good if one.at > first]
+    last = max((at for at in later if at <= end), default=max(later, default=end))
     counted = [one for one in good if first < one.at <= last]
     answers = sum(one.request.scores for one in counted)
     spent = max(last - first, 1e-9)
@@ -127,7 +129,7 @@ def summary(
         cpu_s=cpu_s,
         cpu_per_answer_ms=cpu_s * 1000 / answers if answers else None,
         cores=cpu_s / spent,
-        peak_mib=max((s.mib for s in samples if started <= s.at <= end), default=0.0),
+        peak_mib=max((s.mib for s in samples if started <= s.at <= last), default=0.0),
         others=(after.others_s - before.others_s) / spent,
         gflops=sum(one.request.flops for one in counted) / spent / 1e9,
         answers=answers,

@@ -86,6 +86,12 @@ def test_whole_batches_are_counted() -> None:
         assert (row.p50_ms, row.p95_ms) == (8000, 8000)
 
 
+def test_a_batch_longer_than_the_window_counts_when_it_is_done() -> None:
+    done = [Done(30.0, 30.0, Request([b""], 1, 1e9), None)] * 15
+    row = summary(done, SAMPLES, 0.0, 4.0, 19.0)
+    assert (row.answers, row.answers_per_s) == (15, 0.5)
+
+
 def test_a_peer_that_answers_nothing_has_no_figures_but_its_errors() -> None:
     row = summary([Done(3.0, 1.0, Request([b""], 1, 1e9), "gone")], SAMPLES, 0.0, 1.0, 10.0)
     assert (row.answers, row.p50_ms, row.cpu_per_answer_ms) == (0, None, None)
