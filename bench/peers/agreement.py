@@ -1,6 +1,7 @@
 """Whether a peer gives the reference's scores, before anybody measures how fast."""
 
 import asyncio
+import statistics
 from collections.abc import Mapping, Sequence
 
 import httpx
@@ -8,7 +9,7 @@ import httpx
 from bench.peers.measure import Request, scores_of
 from bench.peers.process import JSON, PeerProcess
 
-# float32 on both sides; scores of these weights spread by more than one.
+# float32 on both sides; what is allowed is a small part of how far the scores lie apart.
 TOLERANCE, LEAST_SPREAD = 1e-3, 0.5
 AT_ONCE = 16
 
@@ -34,6 +35,13 @@ async def scores(running: PeerProcess, requests: Mapping[str, Sequence[Request]]
             answers = await asyncio.gather(*map(ask, bodies))
             found[name] = [score for answer in answers for score in answer]
     return found
+
+
+def require_spread(reference: Scores) -> None:
+    """Where all answers get one score, agreement shows nothing."""
+    spread = statistics.stdev(score for of_one in reference.values() for score in of_one)
+    if spread < LEAST_SPREAD:
+        raise Disagrees(f"the reference's scores spread by {spread:.2g}; needed is {LEAST_SPREAD}")
 
 
 def largest_difference(scores: Scores, reference: Scores) -> float:

@@ -28,7 +28,7 @@ def useful_flops(item: Item, config: Mapping[str, Any], tokenizer: Tokenizer) ->
     prompt = len(tokenizer.encode(_text(item, "")).ids) + picture_tokens
     own = [length - prompt for length in lengths]
     text = config["text_config"]
-    flops = 2.0 * decoder_weights(text) * (prompt + sum(own))
+    flops: float = 2.0 * decoder_weights(text) * (prompt + sum(own))
     pairs = prompt**2 / 2 + sum(n * prompt + n**2 / 2 for n in own)
     flops += 4.0 * text["num_hidden_layers"] * text["hidden_size"] * pairs
     return flops + _tower_flops(config["vision_config"], 4 * picture_tokens)
@@ -58,7 +58,7 @@ def tower_weights(vision: Mapping[str, Any]) -> float:
 def _tower_flops(vision: Mapping[str, Any], patches: int) -> float:
     whole = len(vision["fullatt_block_indexes"])
     window = (vision["window_size"] // vision["patch_size"]) ** 2
-    seen = whole * patches + (vision["depth"] - whole) * min(window, patches)
+    seen: int = whole * patches + (vision["depth"] - whole) * min(window, patches)
     return 2.0 * tower_weights(vision) * patches + 4.0 * vision["hidden_size"] * patches * seen
 
 

@@ -75,7 +75,9 @@ class Run:
     def _agree(self, running: PeerProcess, asked: Mapping[str, Sequence[Request]]) -> float:
         checked = {name: of_one[:CHECKED] for name, of_one in asked.items()}
         scores = asyncio.run(agreement.scores(running, checked))
-        self.reference = self.reference or scores
+        if self.reference is None:
+            agreement.require_spread(scores)
+            self.reference = scores
         difference = agreement.largest_difference(scores, self.reference)
         say(f"  scores differ by at most {difference:.1e}")
         return difference

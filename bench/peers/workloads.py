@@ -20,8 +20,10 @@ from tokenizers import Tokenizer
 # Photographs that scikit-image's wheel carries (its licence file names each one's).
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png")
 SIDES = range(8 * 28, 14 * 28 + 1, 28)
-MODULES = ("argparse", "asyncio", "collections", "datetime", "decimal", "email", "http", "json")
-MODULES += ("logging", "pathlib", "random", "statistics", "string", "tarfile", "threading")
+MODULES = (
+    *("argparse", "asyncio", "collections", "datetime", "decimal", "email", "http", "json"),
+    *("logging", "pathlib", "random", "statistics", "string", "tarfile", "threading"),
+)
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,12 @@ def test_peers_agree_on_scores_and_are_measured(tmp_path: Path) -> None:
         )
 
 
+def test_a_reference_that_gives_everybody_one_score_is_refused() -> None:
+    agreement.require_spread({"W1": [-1.0, 1.0]})
+    with pytest.raises(agreement.Disagrees, match="spread"):
+        agreement.require_spread({"W1": [1.0, 1.1], "W2": [1.2]})
+
+
 def test_whole_batches_are_counted() -> None:
     """Eight answers every eight seconds are one a second wherever the window lies."""
     request = Request([b""], 1, 5e9)
