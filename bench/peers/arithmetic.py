@@ -58,8 +58,9 @@ def tower_weights(vision: Mapping[str, Any]) -> float:
 def _tower_flops(vision: Mapping[str, Any], patches: int) -> float:
     whole = len(vision["fullatt_block_indexes"])
     window = (vision["window_size"] // vision["patch_size"]) ** 2
-    seen: int = whole * patches + (vision["depth"] - whole) * min(window, patches)
-    return 2.0 * tower_weights(vision) * patches + 4.0 * vision["hidden_size"] * patches * seen
+    seen = whole * patches + (vision["depth"] - whole) * min(window, patches)
+    flops: float = 2.0 * tower_weights(vision) * patches
+    return flops + float(4 * vision["hidden_size"] * patches * seen)
 
 
 def matmul_gflops(threads: int) -> float:

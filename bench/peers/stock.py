@@ -36,9 +36,10 @@ class Ask:
 
 def load_backbone(folder: Path) -> Any:
     """The inner model; the outer class reads both spellings of the names, the inner only one."""
-    outer, report = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+    loaded: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
         folder, dtype=torch.float32, output_loading_info=True
     )
+    outer, report = loaded
     if missing := set(report["missing_keys"]) - {"lm_head.weight"}:
         raise ValueError(f"{folder}: transformers found no {', '.join(sorted(missing)[:5])}")
     return outer.model.eval()
@@ -49,8 +50,8 @@ class StockScorer:
 
     def __init__(self, folder: Path, threads: int) -> None:
         torch.set_num_threads(threads)
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="right")
-        self.processor = Qwen2VLImageProcessorPil.from_pretrained(folder)
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, padding_side="right")
+        self.processor: Any = Qwen2VLImageProcessorPil.from_pretrained(folder)
         self.model = load_backbone(folder)
         head = load_file(folder / "value_head.safetensors")
         self.weight, self.bias = head["v_head.summary.weight"], head["v_head.summary.bias"]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rm_core.checkpoints import load
 from rm_core.checkpoints.export import export, vllm_config
-from rm_core.errors import CheckpointError, UnknownName
+from rm_core.errors import CheckpointError, CheckpointMismatch, UnknownName
 from service import cli
 
 INDEX, HEAD = "model.safetensors.index.json", "value_head.safetensors"
@@ -32,7 +32,9 @@ def test_every_weight_is_there_under_the_name_vllm_loads(
     exported: Path, random_checkpoint: Path
 ) -> None:
     model = load(random_checkpoint, device=torch.device("cpu"), dtype=torch.float32).model
-    expected = {f"model.{name}": tensor for name, tensor in model.backbone.named_parameters()}
+    expected: dict[str, Tensor] = {
+        f"model.{name}": tensor for name, tensor in model.backbone.named_parameters()
+    }
     expected["language_model.score.weight"] = model.head.weight
     expected["language_model.score.bias"] = model.head.bias
     written = tensors_of(exported)
@@ -73,6 +75,18 @@ def test_a_checkpoint_that_could_not_be_loaded_is_not_exported(
     broken = Path(shutil.copytree(random_checkpoint, tmp_path / "broken"))
     (broken / HEAD).unlink()
     with pytest.raises(CheckpointError, match="no reward head"):
+        export(broken, "vllm", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_without_one_of_its_tensors_is_not_exported(
+    random_checkpoint: Path, tmp_path: Path
+) -> None:
+    broken = Path(shutil.copytree(random_checkpoint, tmp_path / "broken"))
+    shard = broken / "model-00002-of-00002.safetensors"
+    _dropped, *rest = load_file(shard)
+    save_file({kept: load_file(shard)[kept] for kept in rest}, shard, metadata={"format": "pt"})
+    with pytest.raises(CheckpointMismatch, match="1 missing"):
         export(broken, "vllm", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -20,14 +20,15 @@ def deployment(folder: Path, threads: int, most: int) -> Any:
         def __init__(self) -> None:
             self.scorer = StockScorer(folder, threads)
 
-        @serve.batch(max_batch_size=most, batch_wait_timeout_s=0.01)
+        @serve.batch(max_batch_size=most, batch_wait_timeout_s=0.01)  # type: ignore[untyped-decorator]
         async def score(self, asks: list[Ask]) -> list[float]:
             return self.scorer.score(asks)
 
         async def __call__(self, request: Any) -> dict[str, float]:
             return {"score": await self.score(Ask.read(await request.json()))}
 
-    return Reward.bind()
+    bound: Any = Reward
+    return bound.bind()
 
 
 def main() -> None:
