@@ -24,13 +24,13 @@ def setting(url: str) -> dict[str, str]:
         "command": shlex.join(["python", "-m", "bench.load", *sys.argv[1:]]),
         "model": f"{model['name']} {model['revision'][:19]} {model['dtype']}",
         "device": model["device"],
-        "processor": _processor(),
+        "processor": processor(),
         "python": platform.python_version(),
         **{name: version(name) for name in PACKAGES},
     }
 
 
-def _processor() -> str:
+def processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(": ")[1] for line in lines if line.startswith("model name")]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
 
 from rm_core.errors import RewardError
-from service import benchcommand, commands
+from service import benchcommand, commands, exportcommand
 from service.settings import PREFIX, Settings, SettingsError, load_settings
 
 # Training may not be imported from here, so `vlrm train` and its neighbours register themselves.
@@ -31,7 +31,7 @@ def available() -> dict[str, Callable[[Sequence[str]], int]]:
     """Our commands, and those other installed packages offer."""
     others = {point.name: _lazily(point) for point in entry_points(group=COMMAND_GROUP)}
     ours = {"serve": serve, "score": score, "compare": compare, "rank": rank}
-    return {**others, **ours, "bench": benchcommand.main}
+    return {**others, **ours, "bench": benchcommand.main, "export": exportcommand.main}
 
 
 def _lazily(point: EntryPoint) -> Callable[[Sequence[str]], int]:

@@ -57,13 +57,13 @@ def load(
     Raises CheckpointError, naming the file or tensor, when anything is missing or left over.
     """
     folder = resolve(source)
-    config = _read_config(folder)
+    config = read_config(folder)
     check_template(folder)
     rules = read_pixel_rules(folder)
     if max_pixels is not None:
         rules = replace(rules, max_pixels=max_pixels)
     own = manifest.read(folder)
-    files, names, layout = _account(folder)
+    files, names, layout = account(folder)
     head = head_kind(folder, names.values(), own, fresh_head)
     with no_init_weights(), _defaults(device, dtype):
         model = RewardModel(config, rules, head=head)
@@ -85,7 +85,7 @@ def load(
 
 def head_of(folder: Path) -> HeadKind:
     """The kind of head a local checkpoint has, without reading its weights."""
-    return head_kind(folder, _account(folder)[1].values(), None, None)
+    return head_kind(folder, account(folder)[1].values(), None, None)
 
 
 def _public_name(source: str | Path | None, folder: Path) -> str:
@@ -93,7 +93,7 @@ def _public_name(source: str | Path | None, folder: Path) -> str:
     return folder.name if source is None or Path(source).is_dir() else str(source)
 
 
-def _read_config(folder: Path) -> Qwen2_5_VLConfig:
+def read_config(folder: Path) -> Qwen2_5_VLConfig:
     if not (folder / "config.json").exists():
         raise CheckpointError(f"{folder}: no config.json; this is not a checkpoint folder")
     config = Qwen2_5_VLConfig.from_pretrained(folder)
@@ -102,7 +102,7 @@ def _read_config(folder: Path) -> Qwen2_5_VLConfig:
     return config
 
 
-def _account(folder: Path) -> tuple[TensorFiles, dict[str, str], str]:
+def account(folder: Path) -> tuple[TensorFiles, dict[str, str], str]:
     """The files, every tensor's name in our model, and which layout it was."""
     shards = weight_files(folder)
     own_head = folder / VALUE_HEAD

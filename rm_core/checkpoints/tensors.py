@@ -1,7 +1,7 @@
 """Safetensors files as one mapping of lazily read tensors; a broken file is named."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +47,17 @@ class TensorFiles:
     def names(self) -> list[str]:
         return list(self._home)
 
+    def by_file(self, names: Collection[str]) -> list[list[str]]:
+        """The names, those of one file together."""
+        files = sorted({self._home[name] for name in names})
+        return [[name for name in names if self._home[name] == file] for file in files]
+
     def read(self, names: list[str]) -> Iterator[tuple[str, Tensor]]:
         """Tensors one at a time, file by file: memory holds one beside the model."""
-        for file in sorted({self._home[name] for name in names}):
-            with _open(file) as handle:
-                for name in names:
-                    if self._home[name] == file:
-                        yield name, handle.get_tensor(name)
+        for together in self.by_file(names):
+            with _open(self._home[together[0]]) as handle:
+                for name in together:
+                    yield name, handle.get_tensor(name)
 
 
 def check_index(folder: Path, files: TensorFiles) -> None:

@@ -1,0 +1,1 @@
+"""Our server and its peers, side by side: the same weights, the same requests, one run."""
