@@ -22,9 +22,9 @@ import httpx
 from bench import report
 from bench.measure import served
 from bench.questions import as_body, questions
+from bench.server_process import ROOT, ServerProcess
 from service.client import RewardClient
 from service.client.pictures import as_bytes
-from tests.e2e.server_process import ROOT, ServerProcess
 from training.data.records import Preference
 
 

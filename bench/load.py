@@ -17,8 +17,8 @@ import torch
 from bench import report
 from bench.measure import Measured, bare_per_s, served
 from bench.questions import as_body, as_group, questions
+from bench.server_process import ServerProcess
 from rm_core.scorer import Scorer
-from tests.e2e.server_process import ServerProcess
 
 
 def parser() -> argparse.ArgumentParser:

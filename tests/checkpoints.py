@@ -12,9 +12,9 @@ from tokenizers.models import BPE
 from torch import Tensor
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from bench.qwen_tokenizer import PLAIN_ADDED, SPECIAL
 from rm_core.checkpoints.processor import write_processor
 from rm_core.images import PixelRules
-from tests.qwen_tokenizer import PLAIN_ADDED, SPECIAL
 
 RULES = PixelRules(max_pixels=28 * 28 * 36)
 TOKENS = ("image_pad", "video_pad", "vision_start", "vision_end")

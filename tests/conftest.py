@@ -11,8 +11,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRMSNorm
 
+from bench import qwen_tokenizer
 from rm_core.scorer import Scorer
-from tests import qwen_tokenizer
 from tests.checkpoints import write_random_checkpoint
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")

@@ -12,11 +12,11 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLConfig
 
+from bench import qwen_tokenizer
 from rm_core.checkpoints import save
 from rm_core.encode import Encoder
 from rm_core.images import PixelRules
 from rm_core.model import RewardModel
-from tests import qwen_tokenizer
 
 RULES = PixelRules(max_pixels=28 * 28 * 256)
 TOKENS = ("image_pad", "video_pad", "vision_start", "vision_end")

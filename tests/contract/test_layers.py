@@ -15,6 +15,7 @@ FORBIDDEN = {
         *("service", "training", "fastapi", "uvicorn", "prometheus_client", "httpx", "asyncio"),
     },
     "service": {"training", "bench", "tests"},
+    "bench": {"tests"},
     "training": {"service", "fastapi", "uvicorn", "prometheus_client", "bench", "tests"},
 }
 TORCH_FREE = ("errors", "types", "chat", "calibration", "images", "positions", "encode", "golden")

@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
+from bench.server_process import ServerProcess
 from tests.contract.test_watch_post import PROMETHEUS, alerts, dashboard_queries
 from tests.contract.tools import tool
-from tests.e2e.server_process import ServerProcess
 from tests.service.serving import data_url, png
 
 

@@ -8,7 +8,7 @@ import re
 import subprocess
 from typing import Any
 
-from tests.e2e.server_process import ROOT, ServerProcess
+from bench.server_process import ROOT, ServerProcess
 
 README = ROOT / "README.md"
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from bench.server_process import ROOT, ServerProcess
 from rm_core.scorer import Scorer
 from service import cli
 from tests.contract.test_real_prometheus import free_port
-from tests.e2e.server_process import ROOT, ServerProcess
 from tests.e2e.test_client import CLOSE, counted
 from tests.service.serving import asked, data_url, png
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from bench.server_process import ROOT, ServerProcess
 from rm_core.scorer import Scorer
 from rm_core.types import Pixels
 from service.client import AsyncRewardClient, Picture, RewardClient, RewardServerError
-from tests.e2e.server_process import ROOT, ServerProcess
 from tests.e2e.test_server import metric
 from tests.groups import picture
 from tests.service.serving import ANSWERS, QUESTION, asked, data_url, opened

@@ -10,11 +10,11 @@ import httpx
 import pytest
 from PIL import Image as Pillow
 
+from bench.server_process import ServerProcess
 from rm_core.checkpoints.source import DEFAULT
 from rm_core.golden import Golden
 from rm_core.scorer import Scorer
 from rm_core.types import ScoreGroup, TextPart
-from tests.e2e.server_process import ServerProcess
 from training.data.heldout import examination
 from training.data.records import Preference
 from training.evaluate import judge

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.e2e.server_process import ROOT, ServerProcess
+from bench.server_process import ROOT, ServerProcess
 
 ANSWERS = ["It is an apple.", "It is a banana."]
 

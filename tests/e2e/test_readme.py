@@ -7,9 +7,9 @@ import re
 
 import pytest
 
+from bench.server_process import ROOT, ServerProcess
 from tests.contract.tools import tool
 from tests.e2e.readme import README, block, run_command
-from tests.e2e.server_process import ROOT, ServerProcess
 
 
 def test_the_readme_command_gives_the_readme_answer() -> None:

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
+from bench.server_process import ServerProcess
 from rm_core.scorer import Scorer
-from tests.e2e.server_process import ServerProcess
 from tests.service.serving import TOLERANCE, asked, data_url, png
 
 REQUESTS, DIFFERENT, CLIENTS = 1000, 160, 64

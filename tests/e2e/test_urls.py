@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.server_process import ServerProcess
+from bench.server_process import ServerProcess
 from tests.service.serving import TOLERANCE, data_url, png
 
 PICTURE = png()

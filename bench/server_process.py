@@ -14,7 +14,7 @@ from typing import IO, Self
 
 import httpx
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 START_S = 120  # a loaded machine imports torch slowly
 
 
