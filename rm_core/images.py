@@ -141,8 +141,11 @@ def _refuse_elongated(height: int, width: int) -> None:
 
 def _refuse_unfinished_png(picture: Pillow.Image, data: bytes) -> None:
     # Pillow fills missing rows of a PNG with black without a word.
-    if picture.format == "PNG" and b"IEND" not in data[-64:]:
-        raise InvalidImage("the PNG has no end chunk: the file is cut short; send the whole file")
+    if picture.format != "PNG" or b"IEND" in data[-64:]:
+        return
+    if b"IEND" in data:
+        raise InvalidImage("the PNG goes on after its end chunk; send the picture alone")
+    raise InvalidImage("the PNG has no end chunk: the file is cut short; send the whole file")
 
 
 def _reason(error: Exception) -> str:

@@ -176,6 +176,11 @@ BROKEN = {
 }
 
 
+def test_a_png_with_something_behind_it_is_refused_for_what_it_is() -> None:
+    with pytest.raises(InvalidImage, match="goes on after its end chunk"):
+        decode(file_bytes("RGB", (30, 20), "PNG") + bytes(100), max_pixels=10_000)
+
+
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_bytes_are_refused(name: str) -> None:
     with pytest.raises(InvalidImage, match="send the whole file"):
