@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from rm_core.enginebench.inputs import Shape, group
-from rm_core.enginebench.run import Plan, fastest, random_model
+from rm_core.enginebench.run import Plan, median_seconds, random_model
 from rm_core.model import RewardModel
 from rm_core.packing import pack
 
@@ -38,7 +38,7 @@ def seconds(model: RewardModel, plan: Plan, shapes: Sequence[Shape]) -> float:
     made = [group(shape, model.image_pad_id, rng) for shape in shapes]
     batch = pack(made, model.image_pad_id, model.rules.merge_size)
     with torch.inference_mode():
-        return fastest(lambda: model(batch), plan)
+        return median_seconds(lambda: model(batch), plan)
 
 
 def plot(path: Path, rows: list[float], packed: list[float], apart: list[float]) -> None:

@@ -36,6 +36,7 @@ class Backend:
     plan: Callable[[Sequence[GroupSpan], int, torch.device, torch.dtype], Plan]
     windows: Callable[[Tensor, torch.dtype], Plan]
     devices: tuple[str, ...]
+    only_half: bool = False  # knows no other number types than bfloat16 and float16
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +81,24 @@ def dense_windows(cu_seqlens: Tensor, _dtype: torch.dtype) -> DensePlan:
 
 BACKENDS: dict[str, Backend] = {
     "sdpa": Backend(attention_sdpa.plan, attention_sdpa.windows, ("cpu", "cuda")),
-    "varlen": Backend(attention_varlen.plan, attention_varlen.windows, ("cuda",)),
+    "varlen": Backend(attention_varlen.plan, attention_varlen.windows, ("cuda",), only_half=True),
     "reference": Backend(dense_plan, dense_windows, ("cpu", "cuda")),
 }
 
 
 def choose(name: str, device: torch.device, dtype: torch.dtype) -> str:
     """`auto` -> the fastest back-end for this device and dtype; any other name must exist here."""
+    half = dtype in (torch.bfloat16, torch.float16)
     if name == "auto":
-        half = dtype in (torch.bfloat16, torch.float16)
         return "varlen" if device.type == "cuda" and half else "sdpa"
-    fitting = [key for key, backend in BACKENDS.items() if device.type in backend.devices]
+    fitting = [
+        key
+        for key, backend in BACKENDS.items()
+        if device.type in backend.devices and (half or not backend.only_half)
+    ]
     if name not in fitting:
-        raise UnknownName(f"attention back-end for {device.type}", name, ["auto", *fitting])
+        kind = str(dtype).removeprefix("torch.")
+        raise UnknownName(f"attention back-end for {device.type}, {kind}", name, ["auto", *fitting])
     return name
 
 

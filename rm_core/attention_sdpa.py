@@ -70,8 +70,8 @@ def plan(
     spans: Sequence[GroupSpan], cached: int, device: torch.device, dtype: torch.dtype
 ) -> SdpaPlan:
     """Lay out the decoder's attention for these groups; cached rows are the first keys."""
-    forks = [span for span in spans if len(span.answers) > 1 and span.length <= SMALL_GROUP]
-    chains = [chain for span in spans if span not in forks for chain in _chains(span, cached)]
+    forks = [span for span in spans if _is_masked(span)]
+    chains = [chain for span in spans if not _is_masked(span) for chain in _chains(span, cached)]
     blocks = [*_masked_blocks(forks, cached), *_causal_blocks(chains, cached)]
     return _finish(blocks, device, dtype)
 
@@ -87,6 +87,10 @@ def windows(cu_seqlens: Tensor, dtype: torch.dtype) -> SdpaPlan:
         rows_BL = torch.tensor(starts)[:, None] + torch.arange(length)
         blocks.append(Block(rows_BL, rows_BL, None, causal=False, answered_R=None))
     return _finish(blocks, cu_seqlens.device, dtype)
+
+
+def _is_masked(span: GroupSpan) -> bool:
+    return len(span.answers) > 1 and span.length <= SMALL_GROUP
 
 
 def _chains(span: GroupSpan, cached: int) -> Iterator[Chain]:

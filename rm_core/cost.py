@@ -13,6 +13,8 @@ from torch import nn
 from rm_core.encode import EncodedGroup
 from rm_core.model import RewardModel
 
+KEYS_PER_TOKEN = 32  # key rows that take about the memory a token's activations take
+
 
 @dataclass(frozen=True, slots=True)
 class CostModel:
@@ -53,8 +55,13 @@ class CostModel:
         )
 
     def tokens(self, group: EncodedGroup) -> float:
-        """The same as a number of text tokens without attention: the unit of a batch's budget."""
-        return self.flops(group) / self.token
+        """The same as a number of text tokens without attention: the unit of a batch's budget.
+
+        Attention reads the prompt's keys once for every answer. Where answers are so many and so
+        short that this takes more memory than their tokens do, that is what counts.
+        """
+        keys = sum(group.prompt_tokens + size for size in group.answer_tokens)
+        return max(self.flops(group) / self.token, keys / KEYS_PER_TOKEN)
 
 
 def _matrices(modules: Iterable[nn.Module]) -> float:

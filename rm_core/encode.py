@@ -23,6 +23,7 @@ from rm_core.images import EncodedImage, PixelRules, encode_image
 from rm_core.types import Image, ScoreGroup
 
 Ids = NDArray[np.int64]
+MAX_CUTS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,11 @@ class _Prompt:
         self.image_tokens += count
 
 
+def _few(cuts: Sequence[Cut]) -> tuple[Cut, ...]:
+    """The first and the last ones: every cut costs a key of all tokens before it."""
+    return (*cuts[: MAX_CUTS // 2], *cuts[MAX_CUTS // 2 :][-MAX_CUTS // 2 :])
+
+
 class Encoder:
     """A checkpoint's tokenizer and pixel rules. Thread-safe; needs no torch."""
 
@@ -124,7 +130,7 @@ class Encoder:
             answers_start=prompt.next_position,
             images=tuple(prompt.images),
             image_tokens=prompt.image_tokens,
-            cuts=tuple(prompt.cuts),
+            cuts=_few(prompt.cuts),
         )
 
     def _prompt(self, pieces: Sequence[Piece]) -> _Prompt:

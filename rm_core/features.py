@@ -14,7 +14,7 @@ class FeatureCache:
     """Merged picture tokens by digest, for one model under one pixel budget. 0 bytes: off."""
 
     def __init__(self, limit_bytes: int) -> None:
-        self.kept: ByteLru[str, Tensor] = ByteLru(limit_bytes, lambda features: features.nbytes)
+        self.kept: ByteLru[str, Tensor] = ByteLru(limit_bytes, lambda _, features: features.nbytes)
 
     @torch.no_grad()
     def of(self, model: RewardModel, batch: PackedBatch) -> Tensor | None:

@@ -68,6 +68,15 @@ class Piece:
         return self.group.prefix_positions_3P[:, self.tokens.start : self.tokens.stop]
 
 
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """A piece this row computes: what it is known by, what comes before it, where it stands."""
+
+    key: PrefixKey
+    parent: PrefixKey
+    rows: range
+
+
 @dataclass(eq=False, slots=True)
 class Layout(Generic[Held]):
     """The row as it grows: what stands in it, and what stands outside of it."""
@@ -75,7 +84,7 @@ class Layout(Generic[Held]):
     spans: list[GroupSpan] = field(default_factory=list)
     shared: list[GroupSpan] = field(default_factory=list)  # pieces of several groups, no answers
     computed: list[int] = field(default_factory=list)  # tokens each group added to the row
-    fresh: list[tuple[PrefixKey, range]] = field(default_factory=list)
+    fresh: list[Fresh] = field(default_factory=list)
     cached: dict[PrefixKey, Held] = field(default_factory=dict)
     images: list[EncodedImage] = field(default_factory=list)  # in the order of their tokens
     ids: list[NDArray[np.int64]] = field(default_factory=list)
@@ -92,7 +101,7 @@ class Layout(Generic[Held]):
 
     def write_piece(self, piece: Piece) -> range:
         rows = self.write(piece.ids, piece.positions)
-        self.fresh.append((piece.key, rows))
+        self.fresh.append(Fresh(piece.key, piece.parent, rows))
         self.images += piece.group.images[piece.images.start : piece.images.stop]
         return rows
 
@@ -103,7 +112,8 @@ def pieces(group: EncodedGroup) -> list[Piece]:
     digests = tuple(image.digest for image in group.images)
     parent, tokens, images = NOTHING, 0, 0
     for cut in group.cuts:
-        key = (group.prefix_ids_P[: cut.tokens].tobytes(), digests[: cut.images])
+        ids = group.prefix_ids_P[: cut.tokens].astype(np.int32)
+        key = (ids.tobytes(), digests[: cut.images])
         spans = range(tokens, cut.tokens), range(images, cut.images)
         found.append(Piece(key, parent, group, *spans))
         parent, tokens, images = key, cut.tokens, cut.images

@@ -22,7 +22,7 @@ class Counts:
 class ByteLru(Generic[K, V]):
     """Thread-safe. A hit needs an equal key, never only an equal hash; 0 bytes keep nothing."""
 
-    def __init__(self, limit_bytes: int, size_of: Callable[[V], int]) -> None:
+    def __init__(self, limit_bytes: int, size_of: Callable[[K, V], int]) -> None:
         self._kept: OrderedDict[K, V] = OrderedDict()
         self._limit, self._size_of, self._lock = limit_bytes, size_of, Lock()
         self.size_bytes = 0
@@ -34,6 +34,9 @@ class ByteLru(Generic[K, V]):
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._kept
 
     def get(self, key: K) -> V | None:
         """The value, now the most recently used one."""
@@ -53,7 +56,7 @@ class ByteLru(Generic[K, V]):
 
     def put(self, key: K, value: V) -> None:
         """Keep `value`; one larger than the whole bound is not kept."""
-        size = self._size_of(value)
+        size = self._size_of(key, value)
         if size > self._limit:
             return
         with self._lock:
@@ -71,4 +74,4 @@ class ByteLru(Generic[K, V]):
 
     def _drop(self, key: K) -> None:
         if key in self._kept:
-            self.size_bytes -= self._size_of(self._kept.pop(key))
+            self.size_bytes -= self._size_of(key, self._kept.pop(key))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from traceback import clear_frames
 
 import torch
 
@@ -19,6 +20,8 @@ def memory_errors() -> Iterator[None]:
         known = isinstance(error, MemoryError | torch.OutOfMemoryError)
         if not known and CPU_ALLOCATOR not in str(error):
             raise
+        # The frames of the failed pass hold its activations, and the next try needs their room.
+        clear_frames(error.__traceback__)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         raise OutOfMemory(f"the forward pass did not fit into memory: {error}") from error

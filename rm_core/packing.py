@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rm_core.encode import EncodedGroup
 from rm_core.images import EncodedImage
-from rm_core.layout import Find, GroupSpan, PrefixKey, lay_out
+from rm_core.layout import Find, Fresh, GroupSpan, PrefixKey, lay_out
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -25,7 +25,7 @@ class PackedBatch:
     shared: tuple[GroupSpan, ...]  # beginnings of several groups; nothing in them is scored
     computed_tokens: tuple[int, ...]  # how much of the row each group added
     cached: tuple[tuple[PrefixKey, Tensor], ...]  # (layers, 2, rows, key heads, head size) each
-    fresh: tuple[tuple[PrefixKey, range], ...]  # pieces of prompts that this row computes
+    fresh: tuple[Fresh, ...]  # pieces of prompts that this row computes
     patches: Tensor | None  # uint8, (patches of all distinct pictures, 1176)
     grid_thw: Tensor | None  # int64, (distinct pictures, 3)
     image_digests: tuple[str, ...]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rm_core.layout import PrefixKey
+from rm_core.layout import NOTHING, PrefixKey
 from rm_core.lru import ByteLru
 from rm_core.packing import PackedBatch
 
@@ -18,23 +18,29 @@ class PrefixCache:
     """Pieces by all their tokens and pictures from the first on, for one model. 0 bytes: off."""
 
     def __init__(self, limit_bytes: int) -> None:
-        self.kept: ByteLru[PrefixKey, Tensor] = ByteLru(limit_bytes, lambda piece: piece.nbytes)
+        self.kept: ByteLru[PrefixKey, Tensor] = ByteLru(
+            limit_bytes, lambda key, piece: len(key[0]) + piece.nbytes
+        )
 
     def past(self, batch: PackedBatch) -> "Past | None":
         """What the layers of this batch's forward pass read and write; None while off."""
         if self.kept.is_off:
             return None
-        fresh = [row for _, rows in batch.fresh for row in rows]
-        fresh_F = torch.tensor(fresh, dtype=torch.long, device=batch.input_ids_T.device)
-        return Past([entry for _, entry in batch.cached], fresh_F)
+        rows = [row for fresh in batch.fresh for row in fresh.rows]
+        rows_F = torch.tensor(rows, dtype=torch.long, device=batch.input_ids_T.device)
+        return Past([entry for _, entry in batch.cached], rows_F)
 
     def keep(self, batch: PackedBatch, past: "Past") -> None:
-        """Remember what the pass computed. Beginnings come last, so that they leave last."""
-        sizes = [len(rows) for _, rows in batch.fresh]
-        pieces = torch.split(past.computed(), sizes, dim=2)
-        for (key, _), piece in reversed(list(zip(batch.fresh, pieces, strict=True))):
-            self.kept.put(key, piece.clone())  # a view would keep its whole batch alive
-        for key, _ in reversed(batch.cached):
+        """Remember what the pass computed; a piece whose beginning is not kept is useless."""
+        pieces = torch.split(past.computed(), [len(fresh.rows) for fresh in batch.fresh], dim=2)
+        for fresh, piece in zip(batch.fresh, pieces, strict=True):
+            if fresh.parent == NOTHING or fresh.parent in self.kept:
+                self.kept.put(fresh.key, piece.clone())  # a view would keep its whole batch alive
+        # Beginnings were used last, so that they leave last.
+        for key in (
+            *reversed([f.key for f in batch.fresh]),
+            *reversed([k for k, _ in batch.cached]),
+        ):
             self.kept.touch(key)
 
 

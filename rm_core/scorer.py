@@ -6,7 +6,9 @@ group = ScoreGroup(Conversation.ask("What is shown?", picture), ("an apple", "a 
 print(scorer.score([group]))
 """
 
+import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from rm_core.chat import TEMPLATE_DIGEST
 from rm_core.checkpoints import Checkpoint, load
 from rm_core.cost import CostModel
 from rm_core.encode import EncodedGroup
-from rm_core.errors import InvalidInput, TooManyTokens, UnknownName
+from rm_core.errors import InvalidInput, OutOfMemory, TooManyTokens, UnknownName
 from rm_core.features import FeatureCache
 from rm_core.layout import Find
 from rm_core.memory import memory_errors
@@ -122,9 +124,10 @@ class Scorer:
     def _scores(self, batch: PackedBatch) -> list[float]:
         past = self.prefixes.past(batch)
         scores_N = self.model(batch, self.features.of(self.model, batch), past)
-        if past:
-            self.prefixes.keep(batch, past)
         scores: list[float] = scores_N.tolist()
+        if past and all(map(math.isfinite, scores)):
+            with suppress(OutOfMemory), memory_errors():  # the scores are there all the same
+                self.prefixes.keep(batch, past)
         return scores
 
     def cost(self, group: EncodedGroup) -> float:

@@ -101,7 +101,7 @@ def watch(parts: Parts) -> None:
     metrics.watch(metrics.queue_groups, lambda: len(parts.scheduler))
     metrics.watch(metrics.expected_wait, parts.scheduler.expected_wait_s)
     metrics.watch(metrics.batch_budget, lambda: parts.scheduler.budget)
-    metrics.watch(metrics.ready, lambda: parts.admission.ready)
+    metrics.watch(metrics.ready, lambda: parts.admission.ready and not parts.scheduler.is_broken)
     metrics.watch(metrics.draining, lambda: parts.admission.draining)
     metrics.watch(metrics.store_bytes, lambda: parts.store.size_bytes)
     metrics.watch(metrics.store_images, lambda: len(parts.store))

@@ -56,11 +56,15 @@ class Worker(Generic[P]):
         return await self.run(run)
 
     async def run(self, call: Callable[[], T]) -> T:
-        self.busy = True
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._device, call)
-        finally:
-            self.busy = False
+        def busily() -> T:
+            # Set on the thread itself: whoever waits may be cancelled, the call goes on.
+            self.busy = True
+            try:
+                return call()
+            finally:
+                self.busy = False
+
+        return await asyncio.get_running_loop().run_in_executor(self._device, busily)
 
     def close(self) -> None:
         """Let the threads end after their current call."""

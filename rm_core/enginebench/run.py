@@ -59,7 +59,7 @@ def run(plan: Plan, say: Callable[[str], None]) -> str:
     rows = []
     for name, shapes in WORKLOADS.items():
         made = groups(shapes, plan.pack_tokens, model.image_pad_id, plan.seed)
-        rows.append(measure(name, model, made, plan, cost, limit))
+        rows.append(measure(name, model, made, len(shapes), plan, cost, limit))
         say(f"{name}: {rows[-1].answers_per_s:.1f} answers/s")
     return table(rows, limit, peak_bytes(plan.device))
 
@@ -96,6 +96,7 @@ def measure(
     name: str,
     model: RewardModel,
     made: Sequence[EncodedGroup],
+    kinds: int,
     plan: Plan,
     cost: CostModel,
     limit: float,
@@ -109,9 +110,9 @@ def measure(
         scores: list[float] = model(batch).tolist()
         return scores
 
-    few = made[: max(1, len(made) // 8)]
-    took = fastest(ours, plan)
-    stock_took = fastest(lambda: score_one_by_one(model, few), plan)
+    few = made[:kinds]  # one of each kind: the same mix
+    took = median_seconds(ours, plan)
+    stock_took = median_seconds(lambda: score_one_by_one(model, few), plan)
     expected = score_one_by_one(model, made[:1])
     difference = max(abs(a - b) for a, b in zip(ours(), expected, strict=False))
     return Row(
@@ -125,7 +126,7 @@ def measure(
     )
 
 
-def fastest(call: Callable[[], object], plan: Plan) -> float:
+def median_seconds(call: Callable[[], object], plan: Plan) -> float:
     """The median of calls for `plan.seconds`, after one that is not counted."""
     call()
     times: list[float] = []
@@ -143,7 +144,7 @@ def matmul_flops(plan: Plan) -> float:
     """What a large square product reaches here in this type: the limit to compare with."""
     side = MATMUL_SIDE[plan.device.type]
     a, b = (torch.randn(side, side, device=plan.device, dtype=plan.dtype) for _ in range(2))
-    return 2.0 * side**3 / fastest(lambda: a @ b, plan)
+    return 2.0 * side**3 / median_seconds(lambda: a @ b, plan)
 
 
 def synchronize(device: torch.device) -> None:

@@ -1,7 +1,7 @@
 """Questions -> encoded groups: the part of a foreign request that runs in a preparation thread."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rm_core.errors import RewardError, TooLarge, TooManyTokens
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A group ready for the queue, and which question each of its answers belongs to."""
+    """A group ready for the queue, and the place in it of each question's answer."""
 
     group: "EncodedGroup"
     answer_of: dict[int, int]
@@ -32,7 +32,9 @@ class Preparing:
 
     def __init__(self, parts: Parts, token_limit: int | None, fetched: Mapping[str, bytes]) -> None:
         self._scorer = parts.scorer
-        self._most, self._limit = parts.scheduler.limit, token_limit
+        self._most = parts.scheduler.limit
+        context = parts.scorer.info.context_limit
+        self._longest = context if token_limit is None else min(context, token_limit)
         self._pictures = Pictures(parts.store, parts.settings, fetched)
 
     def encode_all(self, questions: list[Question]) -> list[Encoded]:
@@ -41,39 +43,29 @@ class Preparing:
     def _encode(self, questions: list[Question], group: Group) -> Encoded:
         first = questions[group.places[0]]
         try:
-            turns = tuple(self._turn(turn) for turn in group.turns)
-            conversation = Conversation(turns)
+            conversation = Conversation(tuple(self._turn(turn) for turn in group.turns))
         except RewardError as error:
             error.field = error.field or first.field
             raise
-        try:
-            return self._encode_together(conversation, questions, group.places)
-        except TooLarge as error:
-            self._name_culprit(conversation, questions, group.places)
-            raise AssertionError("every answer fits alone") from error
-
-    def _name_culprit(
-        self, conversation: Conversation, questions: list[Question], places: tuple[int, ...]
-    ) -> None:
-        """Raise for the first question that is too large by itself."""
-        for place in places:
-            try:
-                self._encode_together(conversation, questions, (place,))
-            except TooLarge as error:
-                error.field = questions[place].field
-                raise
-
-    def _encode_together(
-        self, conversation: Conversation, questions: list[Question], places: tuple[int, ...]
-    ) -> Encoded:
         # Equal answers once and in a fixed order, as /score does: equal ones must tie exactly.
-        answers = sorted({questions[place].answer for place in places})
-        group = self._scorer.encode(ScoreGroup(conversation, tuple(answers)))
-        if self._limit is not None and group.longest > self._limit:
-            raise TooManyTokens(group.longest, self._limit)
-        split_to_fit(group, self._most, self._scorer.cost)  # nothing waits for a refusal
+        answers = sorted({questions[place].answer for place in group.places})
+        encoded = self._scorer.encoder.encode(ScoreGroup(conversation, tuple(answers)))
         row = {answer: i for i, answer in enumerate(answers)}
-        return Encoded(group, {place: row[questions[place].answer] for place in places})
+        rows = {place: row[questions[place].answer] for place in group.places}
+        for place, number in rows.items():
+            self._refuse_too_large(encoded, number, questions[place].field)
+        return Encoded(encoded, rows)
+
+    def _refuse_too_large(self, group: "EncodedGroup", number: int, field: str) -> None:
+        """Nothing is queued for a request in which one answer is too long by itself."""
+        alone = replace(group, answer_ids=(group.answer_ids[number],))
+        try:
+            if alone.longest > self._longest:
+                raise TooManyTokens(alone.longest, self._longest)
+            split_to_fit(alone, self._most, self._scorer.cost)
+        except TooLarge as error:
+            error.field = field
+            raise
 
     def _turn(self, turn: Turn) -> CoreTurn:
         return CoreTurn(turn.role, tuple(map(self._part, turn.parts)))

@@ -1,6 +1,5 @@
 """Many questions in one request: prepared, scored and answered together, or not at all."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -50,7 +49,9 @@ async def _score(
     preparing = Preparing(parts, token_limit, fetched)
     with call.trace.stage("prepare"):
         encoded = await parts.preparer.run(lambda: preparing.encode_all(questions))
-    scored = await _together(call, parts, encoded)
+    scored = await parts.scheduler.submit_all(
+        [one.group for one in encoded], deadline=call.deadline, bulk=call.bulk
+    )
     if scored:
         # The last group to come back is the one the caller waited for.
         slowest = max(scored, key=lambda group: group.queue_s + group.forward_s)
@@ -60,22 +61,6 @@ async def _score(
     for result in results:
         parts.metrics.scores.observe(result.score)
     return results
-
-
-async def _together(
-    call: Call[BaseModel], parts: Parts, encoded: Sequence[Encoded]
-) -> list[Scored]:
-    submit = parts.scheduler.submit
-    waiting = [
-        asyncio.ensure_future(submit(one.group, deadline=call.deadline, bulk=call.bulk))
-        for one in encoded
-    ]
-    try:
-        return await asyncio.gather(*waiting)
-    finally:
-        # After one error nobody reads the other scores, so they need not be computed.
-        for task in waiting:
-            task.cancel()
 
 
 def _results(encoded: Sequence[Encoded], scored: Sequence[Scored]) -> list[Result]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from service import __version__
 from service.apidoc import answers
 from service.deps import PartsDep, require_admin, require_key
+from service.errors import NotReady
 from service.schemas import ModelResponse
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ async def ready(parts: PartsDep) -> Health:
     # A full server stays ready: taking it out would push its load onto the others.
     if not admission.ready and (refusal := admission.refusal()):
         raise refusal
+    if parts.scheduler.is_broken:
+        raise NotReady("the last forward passes all failed; the log has the tracebacks")
     return Health(status="ready")
 
 

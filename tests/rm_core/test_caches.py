@@ -116,7 +116,7 @@ def test_caches_of_no_bytes_are_off(random_checkpoint: Path) -> None:
 
 
 def test_the_least_recently_used_value_leaves_first() -> None:
-    kept: ByteLru[str, bytes] = ByteLru(10, len)
+    kept: ByteLru[str, bytes] = ByteLru(10, lambda _, value: len(value))
     kept.put("a", b"1234")
     kept.put("b", b"1234")
     assert kept.get("a") == b"1234"
@@ -128,7 +128,7 @@ def test_the_least_recently_used_value_leaves_first() -> None:
 
 
 def test_many_threads_keep_the_bound() -> None:
-    kept: ByteLru[int, bytes] = ByteLru(100, len)
+    kept: ByteLru[int, bytes] = ByteLru(100, lambda _, value: len(value))
 
     def use(seed: int) -> None:
         for number in range(2000):
