@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageOps
 
+from rm_core import png
 from rm_core.errors import InvalidImage, TooManyPixels
 from rm_core.types import Image, Pixels
 
@@ -56,8 +57,10 @@ def decode(data: bytes, *, max_pixels: int) -> Image:
         with Pillow.open(io.BytesIO(data), formats=FORMATS) as opened:
             _refuse_too_many_pixels(opened, max_pixels)
             _refuse_elongated(opened.height, opened.width)
-            _refuse_unfinished_png(opened, data)
+            _refuse_animated(opened)
+            png.refuse_unfinished(opened, data)
             opened.load()
+            png.refuse_missing_rows(opened, data)
             pixels = np.asarray(_as_rgb(ImageOps.exif_transpose(opened)))
     except Pillow.DecompressionBombError as error:
         raise TooManyPixels(
@@ -114,8 +117,16 @@ def _patchify(pixels: Pixels, rules: PixelRules) -> NDArray[np.uint8]:
     return film.reshape(rows * columns, -1)
 
 
+def _refuse_animated(picture: Pillow.Image) -> None:
+    # Phones write JPEGs with a second picture behind the first; those are stills.
+    if picture.format in ("PNG", "WEBP") and getattr(picture, "is_animated", False):
+        raise InvalidImage("the picture is animated; send one of its frames as a still picture")
+
+
 def _as_rgb(picture: Pillow.Image) -> Pillow.Image:
     """Transparent pictures are seen on white, as the released model's own loader shows them."""
+    if picture.mode.startswith("I"):  # 16 bits of grey: Pillow would clip them to white
+        return Pillow.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         layer = picture.convert("RGBA")
         white = Pillow.new("RGBA", layer.size, "white")
@@ -137,15 +148,6 @@ def _refuse_elongated(height: int, width: int) -> None:
             f"a picture of {width}x{height} is too elongated; one side may be at most "
             f"{MAX_ASPECT_RATIO} times the other"
         )
-
-
-def _refuse_unfinished_png(picture: Pillow.Image, data: bytes) -> None:
-    # Pillow fills missing rows of a PNG with black without a word.
-    if picture.format != "PNG" or b"IEND" in data[-64:]:
-        return
-    if b"IEND" in data:
-        raise InvalidImage("the PNG goes on after its end chunk; send the picture alone")
-    raise InvalidImage("the PNG has no end chunk: the file is cut short; send the whole file")
 
 
 def _reason(error: Exception) -> str:

@@ -34,15 +34,18 @@ def accepted(model: type[Body]) -> Callable[..., AsyncIterator[Call[Body]]]:
     ) -> AsyncIterator[Call[Body]]:
         require_json(request)
         parts.admission.check(priority)
-        settings = parts.settings
+        settings, deadline = parts.settings, _deadline(trace, deadline_ms)
         with trace.stage("read"):
             data = await read_body(
-                request, limit=settings.max_body_bytes, timeout_s=settings.body_timeout_s
+                request,
+                limit=settings.max_body_bytes,
+                timeout_s=settings.body_timeout_s,
+                deadline=deadline,
             )
         with parts.admission.permit(priority):
             with trace.stage("read"):
                 body = await _parsed(model, data, parts.preparer)
-            yield Call(body, trace, _deadline(trace, deadline_ms), bulk=priority == "bulk")
+            yield Call(body, trace, deadline, bulk=priority == "bulk")
 
     return accept
 

@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _usage(arguments[:1], sorted(known))
     try:
         return known[arguments[0]](arguments[1:])
-    except (RewardError, SettingsError, MissingExtra, OSError) as error:
+    except (RewardError, SettingsError, MissingExtra, OSError, UnicodeError) as error:
         print(f"vlrm {arguments[0]}: {error}", file=sys.stderr)
         return 1
 

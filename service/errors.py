@@ -166,6 +166,10 @@ class DeadlinePassed(RewardError):
     code = "deadline_passed"
 
 
+def deadline_passed() -> DeadlinePassed:
+    return DeadlinePassed("X-Deadline-Ms passed before the score was there; allow more time")
+
+
 class ForwardFailed(RewardError):
     """The model raises on this request, also without the others of its batch."""
 

@@ -1,6 +1,8 @@
 """How much the server takes: bytes of a body, and requests at the same time."""
 
 import asyncio
+import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -8,27 +10,38 @@ from typing import Literal
 from starlette.requests import Request
 
 from rm_core.errors import RewardError
-from service.errors import BodyTimeout, BodyTooLarge, Draining, NotReady, Overloaded
+from service.errors import (
+    BodyTimeout,
+    BodyTooLarge,
+    Draining,
+    NotReady,
+    Overloaded,
+    deadline_passed,
+)
 
 Priority = Literal["interactive", "bulk"]
 # Bulk work is shed first: it may fill only this share of the permits.
 BULK_SHARE = 0.5
 
 
-async def read_body(request: Request, *, limit: int, timeout_s: float) -> bytes:
+async def read_body(
+    request: Request, *, limit: int, timeout_s: float, deadline: float = math.inf
+) -> bytes:
     """The whole body, refused from its declared length when possible, else while it arrives."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         raise too_large(limit)
     chunks, size = [], 0
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(min(timeout_s, deadline - time.monotonic())):
             async for chunk in request.stream():
                 chunks.append(chunk)
                 size += len(chunk)
                 if size > limit:
                     raise too_large(limit)
     except TimeoutError:
+        if time.monotonic() >= deadline:
+            raise deadline_passed() from None
         raise BodyTimeout(f"the body did not arrive within {timeout_s:g} seconds") from None
     return b"".join(chunks)
 

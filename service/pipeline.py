@@ -1,6 +1,8 @@
 """Prepare, wait, score: the middle of every scoring route."""
 
 import asyncio
+import math
+import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -9,7 +11,7 @@ from starlette.types import Receive
 
 from service.batching import Scored
 from service.deps import Call, Parts
-from service.errors import CallerLeft
+from service.errors import CallerLeft, deadline_passed
 from service.prepare import Prepared
 from service.schemas import AnyRequest, Usage
 
@@ -27,7 +29,7 @@ class Result:
 
 async def score(call: Call[AnyRequest], parts: Parts, receive: Receive) -> Result:
     """The scores of one request; stops caring when the caller does."""
-    return await while_caller_waits(receive, _score(call, parts))
+    return await while_caller_waits(receive, _score(call, parts), call.deadline)
 
 
 async def _score(call: Call[AnyRequest], parts: Parts) -> Result:
@@ -53,14 +55,17 @@ def _result(prepared: Prepared, scored: Scored) -> Result:
     return Result(tuple(scored.scores[place] for place in places), tokens, usage)
 
 
-async def while_caller_waits(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, or CallerLeft as soon as the connection closes."""
+async def while_caller_waits(receive: Receive, work: Coroutine[Any, Any, T], deadline: float) -> T:
+    """The result of `work`; CallerLeft when the connection closes, DeadlinePassed in time."""
     working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_disconnected(receive))
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
+        timeout = None if math.isinf(deadline) else max(0.0, deadline - time.monotonic())
+        await asyncio.wait({working, leaving}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if leaving.done() and not working.done():
             raise CallerLeft
+        if not working.done():
+            raise deadline_passed()
         return working.result()
     finally:
         # Cancelling marks the waiting future as done, so that the batcher skips it.

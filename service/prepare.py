@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from rm_core.errors import RewardError
+from rm_core.errors import RewardError, TooManyPixels
 from rm_core.images import decode
 from rm_core.types import Conversation, Image, ImagePart, Part, ScoreGroup, TextPart, Turn
 from service import schemas
@@ -88,7 +88,8 @@ class Pictures:
 
     def __init__(self, store: ImageStore, settings: Settings, fetched: Mapping[str, bytes]) -> None:
         self._store, self._fetched = store, fetched
-        self._each, self._left = settings.max_image_pixels, settings.max_request_pixels
+        self._each = settings.max_image_pixels
+        self._all = self._left = settings.max_request_pixels
         self.fetch_s = 0.0
 
     def open(self, url: str, field: str) -> Image:
@@ -96,12 +97,20 @@ class Pictures:
             started = time.monotonic()
             data = picture_bytes(url, self._store, self._fetched)
             self.fetch_s += time.monotonic() - started
-            image = decode(data, max_pixels=min(self._each, self._left))
+            image = decode(data, max_pixels=self._each)
+            self._spend(image.pixels.shape[0] * image.pixels.shape[1])
         except RewardError as error:
             error.field = error.field or field
             raise
-        self._left -= image.pixels.shape[0] * image.pixels.shape[1]
         return image
+
+    def _spend(self, pixels: int) -> None:
+        if pixels > self._left:
+            raise TooManyPixels(
+                f"the pictures of this request have more than {self._all} pixels together "
+                "(max_request_pixels); send fewer or smaller ones"
+            )
+        self._left -= pixels
 
 
 def conversation(body: schemas.Prompt, pictures: Pictures) -> Conversation:

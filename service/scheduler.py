@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from rm_core.errors import OutOfMemory, RewardError
 from service.batching import Cost, Scored, Sizes, Waiting, split_to_fit, take_batch
 from service.errors import (
-    DeadlinePassed,
     Draining,
     ForwardFailed,
     NonFiniteScore,
     Overloaded,
     TooMuchWork,
+    deadline_passed,
 )
 from service.metrics import Metrics
 from service.timing import TimeModel
@@ -91,7 +91,7 @@ class Scheduler:
             raise _stopped()
         arrived = now()
         if deadline <= arrived:
-            raise _deadline_passed()
+            raise deadline_passed()
         waiting = [
             [
                 Waiting(part, self._cost(part), asyncio.Future(), arrived, deadline, bulk)
@@ -269,7 +269,7 @@ async def _settled(waiting: Sequence[Sequence[Waiting]], deadline: float) -> lis
         async with asyncio.timeout_at(None if math.isinf(deadline) else deadline):
             await asyncio.gather(*(one.future for parts in waiting for one in parts))
     except TimeoutError:
-        raise _deadline_passed() from None
+        raise deadline_passed() from None
     return [[one.future.result() for one in parts] for parts in waiting]
 
 
@@ -311,7 +311,3 @@ def _failed(error: BaseException) -> RewardError:
 
 def _stopped() -> Draining:
     return Draining("the server stopped before this request's turn; send it again")
-
-
-def _deadline_passed() -> DeadlinePassed:
-    return DeadlinePassed("X-Deadline-Ms passed before the score was there; allow more time")

@@ -2,10 +2,19 @@
 
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 # Tags that only steer validation begin with "~", so that they can be left out of field paths.
+
+
+class StopAtFirst(FailFast):
+    """On a list: its first wrong item is the error. A million of them would be a million errors."""
+
+    def __hash__(self) -> int:  # annotations of unions are hashed, and pydantic's own cannot be
+        return hash(StopAtFirst)
+
+
 PICTURE = (
     "data:image/png;base64,..., sha256:<hex> of an uploaded picture, or an http(s) URL where the "
     "server is set to fetch those"
@@ -58,7 +67,7 @@ Part = Annotated[
         custom_error_message="a part is an object whose type is text, image_url or video_url",
     ),
 ]
-Parts = Annotated[list[Part], Field(min_length=1)]
+Parts = Annotated[list[Part], Field(min_length=1), StopAtFirst()]
 Content = Annotated[
     Annotated[Annotated[str, Field(min_length=1)], Tag("~string")]
     | Annotated[Parts, Tag("~parts")],
@@ -69,7 +78,7 @@ Content = Annotated[
     ),
 ]
 Answer = Annotated[str, Field(min_length=1)]
-Responses = Annotated[list[Answer], Field(min_length=1)]
+Responses = Annotated[list[Answer], Field(min_length=1), StopAtFirst()]
 
 
 class Message(Strict):
@@ -80,10 +89,12 @@ class Message(Strict):
 class Prompt(Strict):
     """A conversation as `messages`, or its short form `prompt` with `images`."""
 
-    messages: Annotated[list[Message], Field(min_length=1)] | None = None
+    messages: Annotated[list[Message], Field(min_length=1), StopAtFirst()] | None = None
     prompt: Annotated[str, Field(min_length=1)] | None = None
-    images: Annotated[list[str], Field(description=PICTURE)] = []
-    videos: Annotated[list[str], Field(description="Not supported yet: refused with 422.")] = []
+    images: Annotated[list[str], Field(description=PICTURE), StopAtFirst()] = []
+    videos: Annotated[
+        list[str], Field(description="Not supported yet: refused with 422."), StopAtFirst()
+    ] = []
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
@@ -114,7 +125,7 @@ class ScoreRequest(Prompt):
 class RankRequest(Prompt):
     """One prompt and at least two candidates to put in order."""
 
-    responses: Annotated[list[Answer], Field(min_length=2)]
+    responses: Annotated[list[Answer], Field(min_length=2), StopAtFirst()]
 
     @property
     def answers(self) -> tuple[str, ...]:

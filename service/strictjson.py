@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from rm_core.errors import InvalidInput
 from service.errors import NotJson
 
+MAX_KEYS = 256  # far above any schema; each unknown one would become an error of its own
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -34,6 +35,8 @@ def parse(data: bytes) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MAX_KEYS:
+        raise InvalidInput(f"an object has {len(pairs)} keys; {MAX_KEYS} are the most")
     found = dict(pairs)
     if len(found) != len(pairs):
         counts = Counter(name for name, _ in pairs)

@@ -9,7 +9,7 @@ from service.compat.pipeline import Result
 from service.compat.questions import Question, Turn, parts, plain_text
 from service.compat.vllm import NO_EFFECT, Refused
 from service.compat.vllm_answers import activated, usage
-from service.schemas import Answer, Content, Strict
+from service.schemas import Answer, Content, StopAtFirst, Strict
 
 
 class Parts(Strict):
@@ -47,7 +47,7 @@ class RerankRequest(Strict):
 
     model: Annotated[str | None, Field(description="Any name; there is one model.")] = None
     query: Input
-    documents: Annotated[list[Input], Field(min_length=1)]
+    documents: Annotated[list[Input], Field(min_length=1), StopAtFirst()]
     top_n: Annotated[int | None, Field(ge=0, description="0 or null: all of them.")] = None
     return_documents: bool | None = None
     use_activation: Annotated[

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from service.compat.pipeline import Result
 from service.compat.questions import Question, from_text
-from service.schemas import Strict
+from service.schemas import StopAtFirst, Strict
 
 REMEDY = "this route carries no pictures; send it to POST /score or /classify as messages"
 
@@ -16,7 +16,7 @@ class ScoreEvaluationRequest(Strict):
     """Conversations that already went through the chat template."""
 
     model: Annotated[str | None, Field(description="Any name; there is one model.")] = None
-    messages: Annotated[list[str], Field(min_length=1)]
+    messages: Annotated[list[str], Field(min_length=1), StopAtFirst()]
     max_length: Annotated[
         int | None, Field(ge=1, description="A limit in tokens: longer is 413, never cut.")
     ] = None

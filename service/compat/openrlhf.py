@@ -11,7 +11,7 @@ from rm_core.calibration import UNCALIBRATED, Calibration
 from rm_core.errors import InvalidInput
 from service.compat.pipeline import Result
 from service.compat.questions import Picture, Question, from_text
-from service.schemas import PICTURE, Strict
+from service.schemas import PICTURE, StopAtFirst, Strict
 
 LABEL = f'{{"images": ["{PICTURE}"]}} as an object or as JSON text; any other label is ignored'
 REMEDY = 'put it into the label: {"images": ["sha256:<hex> or data:image/png;base64,..."]}'
@@ -20,7 +20,11 @@ REMEDY = 'put it into the label: {"images": ["sha256:<hex> or data:image/png;bas
 class GetRewardRequest(Strict):
     """Whole conversations as text; `prompts` and `labels` are those of the same samples."""
 
-    query: Annotated[list[str], Field(description="Through the chat template, answer included.")]
+    query: Annotated[
+        list[str],
+        Field(description="Through the chat template, answer included."),
+        StopAtFirst(),
+    ]
     prompts: Annotated[
         list[str] | None,
         Field(description="Where a query begins with its prompt, the rest is its answer."),

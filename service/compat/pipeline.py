@@ -33,7 +33,7 @@ async def score(
 ) -> list[Result]:
     """One result for each question, in order. The first bad one is the whole request's error."""
     work = _score(call, parts, translate, token_limit)
-    return await while_caller_waits(receive, work)
+    return await while_caller_waits(receive, work, call.deadline)
 
 
 async def _score(

@@ -6,7 +6,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from service.compat.questions import Question, from_messages, from_text
-from service.schemas import Message, Strict
+from service.schemas import Message, StopAtFirst, Strict
 
 REMEDY = "send the conversation as messages, with image_url parts"
 NOT_HERE = "Not available here; leave it out."
@@ -19,7 +19,7 @@ def _input_kind(value: Any) -> str | None:
 
 Texts = Annotated[
     Annotated[str, Tag("~one")]
-    | Annotated[Annotated[list[str], Field(min_length=1)], Tag("~many")],
+    | Annotated[Annotated[list[str], Field(min_length=1), StopAtFirst()], Tag("~many")],
     Discriminator(
         _input_kind,
         custom_error_type="input",

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,32 @@ def test_many_threads_keep_the_bound() -> None:
     for thread in threads:
         thread.join()
     assert kept.size_bytes == sum(len(kept.get(key) or b"") for key in range(50)) <= 100
+
+
+def test_a_piece_without_its_beginning_is_not_kept(random_checkpoint: Path) -> None:
+    group = one_image()
+    whole = cached(random_checkpoint, "float32", 0, MIB)
+    whole.score([group])
+    kept = whole.prefixes.kept
+    sizes = [len(key[0]) + value.nbytes for key, value in kept._kept.items()]
+    small = cached(random_checkpoint, "float32", 0, max(sizes) - 1)  # one piece is too large
+    small.score([group])
+    lengths = {len(key[0]) for key in small.prefixes.kept._kept}
+    assert len(lengths) < len(sizes)
+    too_large = min(len(key[0]) for key in kept._kept if len(key[0]) not in lengths)
+    assert all(length < too_large for length in lengths), "a piece was kept without its beginning"
+
+
+def test_many_short_answers_count_for_the_keys_they_read(random_scorer: Scorer) -> None:
+    few = random_scorer.encode(ScoreGroup(Conversation.ask("word " * 300), ("a",)))
+    many = replace(few, answer_ids=few.answer_ids * 1000)
+    keys = 1000 * (few.prompt_tokens + few.answer_tokens[0])
+    assert random_scorer.cost(many) >= keys / 32
+
+
+def test_a_prompt_of_many_turns_has_few_cuts(random_scorer: Scorer) -> None:
+    turns = [Turn(role, (TextPart("x"),)) for _ in range(40) for role in ("user", "assistant")]
+    group = random_scorer.encode(ScoreGroup(Conversation((*turns, turns[0])), ("a",)))
+    assert len(group.cuts) == 16
+    assert group.cuts[-1].tokens == group.prompt_tokens
+    assert [cut.tokens for cut in group.cuts] == sorted({cut.tokens for cut in group.cuts})

@@ -1,6 +1,8 @@
 """Text, pixels and positions equal the library's, and a caller's text is only ever text."""
 
 import io
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from rm_core.chat import CHAT_TEMPLATE, render
 from rm_core.encode import Encoder
 from rm_core.errors import InvalidImage, InvalidInput, TooManyPixels, TooManyTokens
 from rm_core.images import PixelRules, decode, encode_image, resize_target
+from rm_core.png import ADAM7
 from rm_core.scorer import Scorer
 from rm_core.types import Conversation, ScoreGroup, TextPart, Turn
 from tests.checkpoints import RULES, small_config
@@ -174,6 +177,63 @@ BROKEN = {
     "cut jpeg": file_bytes("RGB", (300, 300), "JPEG")[:-400],
     "cut webp": file_bytes("RGB", (300, 300), "WEBP")[:-40],
 }
+
+
+def png_of(raw: bytes, width: int, height: int, depth: int, colour: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + check
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+@pytest.mark.parametrize("rows", [1, 20, 39])
+def test_a_png_that_ends_at_a_row_is_refused(rows: int) -> None:
+    row = bytes([0]) + bytes([200, 10, 10]) * 30
+    with pytest.raises(InvalidImage, match="rows are missing"):
+        decode(png_of(row * rows, 30, 40, depth=8, colour=2), max_pixels=10_000)
+
+
+@pytest.mark.parametrize("interlace", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "1"])
+def test_a_black_last_row_is_no_missing_row(mode: str, interlace: bool) -> None:
+    buffer = io.BytesIO()
+    Pillow.new(mode, (31, 21), 0).save(buffer, "PNG")
+    data = buffer.getvalue() if not interlace else interlaced(mode)
+    assert decode(data, max_pixels=10_000).pixels.shape == (21, 31, 3)
+
+
+def interlaced(mode: str) -> bytes:
+    """All-black rows of all seven passes; Pillow reads interlaced files and writes none."""
+    depth, colour, channels = {
+        "RGB": (8, 2, 3), "L": (8, 0, 1), "RGBA": (8, 6, 4), "P": (8, 0, 1), "1": (1, 0, 1)
+    }[mode]  # fmt: skip
+    raw = b""
+    for x, y, step_x, step_y in ADAM7:
+        columns, rows = -(-(31 - x) // step_x), -(-(21 - y) // step_y)
+        raw += bytes(1 + -(-columns * depth * channels // 8)) * rows
+    data = bytearray(png_of(raw, 31, 21, depth, colour))
+    data[28] = 1
+    data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
+    return bytes(data)
+
+
+@pytest.mark.parametrize("fmt", ["PNG", "WEBP"])
+def test_an_animated_picture_is_refused(fmt: str) -> None:
+    frames = [Pillow.new("RGB", (30, 20), colour) for colour in ("red", "blue")]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, fmt, save_all=True, append_images=frames[1:])
+    with pytest.raises(InvalidImage, match="animated"):
+        decode(buffer.getvalue(), max_pixels=10_000)
+
+
+def test_sixteen_bits_of_grey_are_seen_as_grey() -> None:
+    grey = Pillow.fromarray(np.full((20, 30), 0x8000, np.uint16))
+    buffer = io.BytesIO()
+    grey.save(buffer, "PNG")
+    assert set(decode(buffer.getvalue(), max_pixels=10_000).pixels.flat) == {128}
 
 
 def test_a_png_with_something_behind_it_is_refused_for_what_it_is() -> None:

@@ -79,6 +79,16 @@ CASES = [
     pytest.param(good(images=["x"]), 422, "invalid_image", "images[0]", id="not_an_address"),
     pytest.param(good(images=["x"] * 65), 422, "too_many_images", "images", id="65_images"),
     pytest.param(
+        {"response": "a", "messages": [{}] * 200_000},
+        *(422, "invalid_input", "messages[0].role"),
+        id="many_errors",
+    ),
+    pytest.param(
+        {"response": "a"} | dict.fromkeys(map(str, range(300))),
+        *(422, "invalid_input", None),
+        id="many_keys",
+    ),
+    pytest.param(
         good(images=[data_url(png()), data_url(b"<html>")]),
         *(422, "invalid_image", "images[1]"),
         id="not_an_image",

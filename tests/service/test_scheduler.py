@@ -159,6 +159,136 @@ async def test_a_group_that_fits_no_memory_is_refused_by_name() -> None:
             await scheduler.submit(encoded(10))
 
 
+async def test_a_group_that_does_not_fit_alone_is_computed_in_halves() -> None:
+    def forward(groups: Sequence[EncodedGroup]) -> list[list[float]]:
+        if sum(group.num_tokens for group in groups) > 30:
+            raise OutOfMemory("no room")
+        return own_lengths(groups)
+
+    model = Model(forward)
+    async with scheduling(model) as scheduler:
+        scored = await scheduler.submit(encoded(11, 12, 13, 14))
+        assert scheduler.budget == BUDGET, "a lone group says nothing about batches"
+    assert model.batches == [[50], [23], [28]]
+    assert scored.scores == (23.0, 23.0, 28.0, 28.0)
+
+
+async def test_the_budget_grows_back() -> None:
+    scarce = [True]
+
+    def forward(groups: Sequence[EncodedGroup]) -> list[list[float]]:
+        if scarce and len(groups) > 1:
+            raise OutOfMemory("no room")
+        return own_lengths(groups)
+
+    async with scheduling(Model(forward)) as scheduler:
+        await asyncio.gather(*(scheduler.submit(encoded(40)) for _ in range(2)))
+        assert scheduler.budget == pytest.approx(0.8 * 80)
+        scarce.clear()
+        for _ in range(40):
+            await scheduler.submit(encoded(99))
+        assert scheduler.budget == BUDGET
+
+
+async def test_a_device_that_fails_every_pass_is_not_ready_until_one_works() -> None:
+    broken = [True]
+
+    def forward(groups: Sequence[EncodedGroup]) -> list[list[float]]:
+        if broken:
+            raise RuntimeError("an illegal memory access was encountered")
+        return own_lengths(groups)
+
+    model = Model(forward)
+    async with scheduling(model) as scheduler:
+        calls = [scheduler.submit(encoded(10)) for _ in range(10)]
+        failed = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(error) for error in failed} == {ForwardFailed}
+        assert scheduler.is_broken
+        assert len(model.batches) < 12, "halving ends when nothing works"
+        broken.clear()
+        await scheduler.submit(encoded(10))
+        assert not scheduler.is_broken
+
+
+async def test_a_batch_packed_ahead_for_nobody_is_not_computed() -> None:
+    held = Held()
+    model = Model(held)
+    async with scheduling(model) as scheduler:
+        first = asyncio.create_task(scheduler.submit(encoded(10)))
+        await until(lambda: len(model.batches) == 1)
+        leavers = [asyncio.create_task(scheduler.submit(encoded(n))) for n in (60, 41)]
+        await until(lambda: len(model.packers) == 2)
+        for task in leavers:
+            task.cancel()
+        await asyncio.gather(*leavers, return_exceptions=True)
+        held.release.set()
+        await first
+        assert (await scheduler.submit(encoded(12))).scores == (12.0,)
+    assert model.batches == [[10], [12]]
+
+
+async def test_who_left_leaves_nothing_in_the_queue() -> None:
+    held = Held()
+    model = Model(held)
+    async with scheduling(model) as scheduler:
+        first = asyncio.create_task(scheduler.submit(encoded(10)))
+        await until(lambda: len(model.batches) == 1)
+        leaver = asyncio.create_task(scheduler.submit(encoded(11)))
+        await until(lambda: len(scheduler) == 1)
+        leaver.cancel()
+        await until(lambda: len(scheduler) == 0)
+        held.release.set()
+        await first
+
+
+async def test_groups_of_one_request_are_not_shed_for_each_other() -> None:
+    async with scheduling(Model(slow_at_first), max_wait_s=0.5) as scheduler:
+        await scheduler.submit(encoded(10))  # teaches: 0.02 s a token
+        scored = await scheduler.submit_all([encoded(90) for _ in range(8)])
+    assert [one.scores for one in scored] == [(90.0,)] * 8
+
+
+async def test_a_bulk_backlog_sheds_bulk_work_only() -> None:
+    held = Held()
+    model = Model(lambda groups: held(groups) if len(model.batches) == 2 else slow_at_first(groups))
+    async with scheduling(model, max_wait_s=1.0) as scheduler:
+        await scheduler.submit(encoded(10))
+        running = asyncio.create_task(scheduler.submit(encoded(11)))
+        await until(lambda: len(model.batches) == 2)
+        queued = asyncio.create_task(scheduler.submit(encoded(90), bulk=True))
+        await until(lambda: len(scheduler) == 1)
+        with pytest.raises(Overloaded):
+            await scheduler.submit(encoded(12), bulk=True)
+        urgent = asyncio.create_task(scheduler.submit(encoded(12)))
+        held.release.set()
+        assert (await urgent).scores == (12.0,)
+        await asyncio.gather(running, queued)
+
+
+def slow_at_first(groups: Sequence[EncodedGroup]) -> list[list[float]]:
+    """0.02 s a token for the group that teaches the time model."""
+    if [group.num_tokens for group in groups] == [10]:
+        time.sleep(0.2)
+    return own_lengths(groups)
+
+
+def test_a_call_whose_caller_was_cancelled_still_counts_as_busy() -> None:
+    held = Held()
+    worker = Worker(Model(held))
+
+    async def give_up() -> None:
+        call = asyncio.create_task(worker.score([encoded(10)]))
+        await until(lambda: worker.busy)
+        call.cancel()
+        with suppress(asyncio.CancelledError):
+            await call
+
+    asyncio.run(give_up())
+    assert worker.busy
+    held.release.set()
+    worker.close()
+
+
 async def test_a_group_larger_than_the_budget_comes_back_whole() -> None:
     model = Model()
     async with scheduling(model) as scheduler:
