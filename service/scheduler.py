@@ -3,52 +3,23 @@
 import asyncio
 import logging
 import math
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from traceback import clear_frames
 from typing import TYPE_CHECKING, Any
 
-from rm_core.errors import OutOfMemory, RewardError
 from service.batching import Cost, Scored, Sizes, Waiting, split_to_fit, take_batch
 from service.errors import (
     Draining,
-    ForwardFailed,
-    NonFiniteScore,
     Overloaded,
-    TooMuchWork,
     deadline_passed,
 )
 from service.metrics import Metrics
-from service.timing import TimeModel
+from service.passes import Formed, Passes, fail, merged, now
 from service.worker import Worker
 
 if TYPE_CHECKING:
     from rm_core.encode import EncodedGroup
 
 logger = logging.getLogger("vlrm.scheduler")
-# After a pass that did not fit into memory the next ones are smaller; full ones grow back slowly.
-SHRINK, GROW = 0.8, 1.02
-# So many failures without a success between them are the device's fault, not a request's.
-BROKEN_AFTER = 6
-now = time.monotonic  # the event loop's clock too
-
-
-@dataclass(frozen=True, slots=True)
-class Formed:
-    """A batch that is to run next; `packed` when its tensors are made already."""
-
-    waiting: list[Waiting]
-    packed: Sequence[Any] | None = None
-
-    @property
-    def cost(self) -> float:
-        return sum(one.cost for one in self.waiting)
-
-    def still_wanted(self) -> "Formed":
-        """Without the callers who left since; its tensors then have to be made again."""
-        here = [one for one in self.waiting if not one.left]
-        return self if len(here) == len(self.waiting) else Formed(here)
 
 
 class Scheduler:
@@ -57,14 +28,12 @@ class Scheduler:
     def __init__(
         self, worker: Worker[Any], cost: Cost, sizes: Sizes, max_wait_s: float, metrics: Metrics
     ) -> None:
-        self._worker, self._cost, self._metrics = worker, cost, metrics
-        self._sizes, self._max_wait_s = sizes, max_wait_s
-        self.budget, self.limit = sizes.budget, sizes.limit
+        self._worker, self._cost = worker, cost
+        self._passes = Passes(worker, cost, sizes.budget, metrics)
+        self.limit, self._max_wait_s = sizes.limit, max_wait_s
         self._queue: list[Waiting] = []
         self._under_way: list[Formed] = []  # the running batch, and the one prepared behind it
         self._running_since = 0.0
-        self._times = TimeModel()
-        self._failures = 0  # since the last success
         self._abandoned = False
         self._arrived = asyncio.Event()
 
@@ -74,7 +43,12 @@ class Scheduler:
     @property
     def is_broken(self) -> bool:
         """Nothing has worked for a while; the next success mends it."""
-        return self._failures >= BROKEN_AFTER
+        return self._passes.is_broken
+
+    @property
+    def budget(self) -> float:
+        """What the next pass is filled to, in text tokens."""
+        return self._passes.budget
 
     async def submit(
         self, group: "EncodedGroup", *, deadline: float = math.inf, bulk: bool = False
@@ -110,12 +84,14 @@ class Scheduler:
 
     def expected_wait_s(self, bulk: bool = False, deadline: float = math.inf) -> float:
         """Until such a group that came now would have its turn, by what passes took lately."""
-        running, *ahead = [self._times.predict(batch.cost) for batch in self._under_way] or [0.0]
+        running, *ahead = [self._passes.times.predict(batch.cost) for batch in self._under_way] or [
+            0.0
+        ]
         rest = max(0.0, running - (now() - self._running_since))
         mine = (bulk, deadline, now())
         work = sum(one.cost for one in self._queue if not one.left and one.turn(now()) <= mine)
         passes = math.ceil(work / self.budget)
-        return rest + sum(ahead) + (self._times.predict(work, passes) if work else 0.0)
+        return rest + sum(ahead) + (self._passes.times.predict(work, passes) if work else 0.0)
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -126,7 +102,7 @@ class Scheduler:
             if not formed.waiting:
                 continue
             self._under_way, self._running_since = [formed], now()
-            serving = asyncio.create_task(self._serve(formed))
+            serving = asyncio.create_task(self._passes.serve(formed))
             try:
                 ahead = await self._form_behind(serving)
                 await serving
@@ -154,7 +130,7 @@ class Scheduler:
         if not waiting:
             return
         wait_s = self.expected_wait_s(waiting[0].bulk, waiting[0].deadline)
-        own_s = self._times.predict(sum(one.cost for one in waiting))
+        own_s = self._passes.times.predict(sum(one.cost for one in waiting))
         limit_s = min(self._max_wait_s, waiting[0].deadline - arrived - own_s)
         if wait_s > max(0.0, limit_s):
             raise Overloaded(
@@ -198,70 +174,6 @@ class Scheduler:
             logger.exception("a batch of %d groups could not be packed ahead", len(batch))
             return None  # it is tried again, and answered for, when its turn comes
 
-    async def _serve(self, formed: Formed) -> None:
-        started = now()
-        groups = [waiting.group for waiting in formed.waiting]
-        try:
-            scores, computed = await self._worker.score(groups, formed.packed)
-            rows = list(zip(formed.waiting, scores, computed, strict=True))
-        except Exception as error:
-            await self._recover(formed, error)
-            return
-        forward_s = now() - started
-        for waiting, row, tokens in rows:
-            queue_s = started - waiting.arrived
-            deliver(waiting, Scored(tuple(row), queue_s, forward_s, tokens))
-        self._worked(formed, forward_s)
-        self._metrics.batch_done(groups, computed, forward_s)
-
-    def _worked(self, formed: Formed, forward_s: float) -> None:
-        self._failures = 0
-        self._times.observe(formed.cost, forward_s)
-        if formed.cost > SHRINK * self.budget:
-            self.budget = min(self._sizes.budget, GROW * self.budget)
-
-    async def _recover(self, formed: Formed, error: Exception) -> None:
-        """Whatever it was, nobody may be left waiting: find whose fault it is by halves."""
-        logger.error("a forward pass over %d groups failed", len(formed.waiting), exc_info=error)
-        clear_frames(error.__traceback__)  # they hold what the failed pass had computed
-        self._metrics.worker_failures.inc()
-        self._failures += 1
-        no_room = isinstance(error, OutOfMemory)
-        if no_room and len(formed.waiting) > 1:
-            self.budget = max(1.0, SHRINK * min(self.budget, formed.cost))
-        if self.is_broken:
-            self._fail_all(formed.waiting, error)
-        elif len(formed.waiting) > 1:
-            middle = len(formed.waiting) // 2
-            for half in (formed.waiting[:middle], formed.waiting[middle:]):
-                if (still := Formed(half).still_wanted()).waiting:
-                    await self._serve(still)
-        elif no_room and len(formed.waiting[0].group.answer_ids) > 1:
-            await self._serve_halved(formed.waiting[0])
-        else:
-            self._fail_all(formed.waiting, error)
-
-    def _fail_all(self, waiting: Sequence[Waiting], error: BaseException) -> None:
-        for one in waiting:
-            fail(one, _failed(error))
-
-    async def _serve_halved(self, whole: Waiting) -> None:
-        """One group in two passes, each with the prompt and half of the answers."""
-        answers = whole.group.answer_ids
-        middle = len(answers) // 2
-        parts = []
-        for half in (answers[:middle], answers[middle:]):
-            group = replace(whole.group, answer_ids=half)
-            parts.append(
-                replace(whole, group=group, cost=self._cost(group), future=asyncio.Future())
-            )
-            await self._serve(Formed(parts[-1:]))
-        errors = [error for part in parts if (error := part.future.exception())]
-        if errors:
-            self._fail_all([whole], errors[0])
-        else:
-            deliver(whole, merged([part.future.result() for part in parts]))
-
 
 async def _settled(waiting: Sequence[Sequence[Waiting]], deadline: float) -> list[list[Scored]]:
     """The results of all, in the same nesting."""
@@ -271,42 +183,6 @@ async def _settled(waiting: Sequence[Sequence[Waiting]], deadline: float) -> lis
     except TimeoutError:
         raise deadline_passed() from None
     return [[one.future.result() for one in parts] for parts in waiting]
-
-
-def merged(parts: Sequence[Scored]) -> Scored:
-    """The parts of one group put together."""
-    if len(parts) == 1:
-        return parts[0]
-    return Scored(
-        scores=tuple(score for part in parts for score in part.scores),
-        queue_s=parts[0].queue_s,
-        forward_s=sum(part.forward_s for part in parts),
-        computed_tokens=sum(part.computed_tokens for part in parts),
-    )
-
-
-def deliver(waiting: Waiting, scored: Scored) -> None:
-    """Hand out finite scores; a NaN is an error of this group alone."""
-    if not all(map(math.isfinite, scored.scores)):
-        fail(waiting, NonFiniteScore("the model's score is not a finite number; it is not sent"))
-    elif not waiting.left:
-        waiting.future.set_result(scored)
-
-
-def fail(waiting: Waiting, error: RewardError) -> None:
-    if not waiting.left:
-        waiting.future.set_exception(error)
-
-
-def _failed(error: BaseException) -> RewardError:
-    if isinstance(error, RewardError) and not isinstance(error, OutOfMemory):
-        return error
-    if isinstance(error, OutOfMemory):
-        return TooMuchWork(
-            "the device has not enough memory for this request, even alone; send fewer or smaller "
-            "pictures, or fewer responses"
-        )
-    return ForwardFailed("the model failed on this request; the server's log says why")
 
 
 def _stopped() -> Draining:
